@@ -1,0 +1,49 @@
+# make lab    set up, train what is missing, start the web app and JupyterLab
+# make test   set up, run all tests
+# make setup  the installation alone, into .venv; does nothing when nothing changed
+#
+# make lab SCENARIOS=finance PORT=7861 JUPYTER_PORT=8889
+
+PYTHON ?= python3
+PORT ?= 7860
+JUPYTER_PORT ?= 8888
+SCENARIOS ?=
+BIN := .venv/bin
+
+.PHONY: lab setup test lint build clean
+
+lab: setup
+	@$(BIN)/labkit lab --port $(PORT) --jupyter-port $(JUPYTER_PORT) $(foreach name,$(SCENARIOS),--scenario $(name))
+
+build: setup
+	@$(BIN)/labkit build $(foreach name,$(SCENARIOS),--scenario $(name))
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "labkit needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 2; }
+	@command -v c++ >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && \
+	  apt-get update -qq && apt-get install -y -qq g++ >/dev/null; } || \
+	  { echo "a C++ compiler is needed once, to build llama.cpp; install g++ (Debian) or the Xcode command line tools (macOS)"; exit 2; }
+	@echo "Installing into .venv (about 6 minutes the first time: llama.cpp is compiled for this processor)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt -c constraints.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+.venv/.ready-dev: .venv/.ready requirements-dev.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
+	@touch $@
+
+test: .venv/.ready-dev
+	@$(BIN)/python -m tests.browser
+	@$(BIN)/ruff check .
+	@$(BIN)/python -m pytest -q
+	@LABKIT_QUICK=1 $(BIN)/python -m pytest -q --nbmake --nbmake-timeout=300 notebooks
+
+lint: .venv/.ready-dev
+	@$(BIN)/ruff check .
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,1 @@
+"""Records and a recipe in, a run out. `trainer.train` is the way in."""

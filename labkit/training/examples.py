@@ -1,0 +1,120 @@
+"""Records as token ids, and their order: which tokens are the answer, which prefix they share, which go into a batch."""
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from labkit import records as recs
+from labkit.errors import LabError
+from labkit.scenarios import Scenario
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Example:
+    """One record as tokens. `tokens[answer_start:]` is the answer, which alone counts for the loss; `group` numbers the
+    prefix it shares (see `Encoded.prefixes`)."""
+
+    tokens: tuple[int, ...]
+    answer_start: int
+    group: int = 0
+
+    @property
+    def answer_tokens(self) -> int:
+        return len(self.tokens) - self.answer_start
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Examples, the prefix of each group (token ids that all its examples begin with), and the ids left out as too long."""
+
+    examples: list[Example]
+    prefixes: list[tuple[int, ...]]
+    too_long: list[str]
+
+    @property
+    def tokens(self) -> int:
+        """All tokens of all examples, prefixes counted for each."""
+        return sum(len(example.tokens) for example in self.examples)
+
+
+def chat_tokens(tokenizer, messages: list[dict[str, str]]) -> list[int]:
+    """Token ids of a chat up to where the assistant's answer begins, by the tokenizer's own chat template.
+
+    Raises:
+        LabError: the tokenizer has no chat template, or its template refuses the messages.
+    """
+    if not tokenizer.chat_template:
+        raise LabError("this base model's tokenizer has no chat template; choose an instruct or chat model")
+    try:
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    except Exception as error:  # templates raise whatever jinja raises
+        raise LabError(f"the base model's chat template refuses these messages: {error}") from error
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def encode(records: "Dataset", scenario: Scenario, tokenizer, max_tokens: int, share_prefix: bool = True) -> Encoded:
+    """Encode records; with `share_prefix` those with the same system prompt form a group with a common prefix.
+
+    Raises:
+        LabError: no record has an answer that fits.
+    """
+    rows, too_long = [], []
+    for record in records:
+        prompt = recs.prompt(record, scenario)
+        start = chat_tokens(tokenizer, prompt)
+        answer = tokenizer(recs.target(record, scenario) + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
+        if len(start) + len(answer) > max_tokens:
+            too_long.append(record["id"])
+        else:
+            rows.append((prompt[0]["content"], start, answer))
+    if not rows:
+        raise LabError(f"none of {len(records)} records fits into {max_tokens} tokens; raise max_tokens in the recipe")
+    groups: dict[str, int] = {}
+    for system, _, _ in rows:
+        groups.setdefault(system if share_prefix else "", len(groups))
+    examples = [Example(tuple(start + answer), len(start), groups[system if share_prefix else ""]) for system, start, answer in rows]
+    prefixes = [_common_prefix([e for e in examples if e.group == group]) if share_prefix else () for group in range(len(groups))]
+    return Encoded(examples, prefixes, too_long)
+
+
+def _common_prefix(examples: list[Example]) -> tuple[int, ...]:
+    """The longest run of tokens that all begin with, short of the last prompt token (which predicts the answer)."""
+    length = min(example.answer_start for example in examples) - 1
+    first = examples[0].tokens
+    for example in examples[1:]:
+        while example.tokens[:length] != first[:length]:
+            length -= next(back for back in range(1, length + 1) if example.tokens[: length - back] == first[: length - back])
+    return first[:length] if len(examples) > 1 else ()
+
+
+def batches(examples: list[Example], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """One epoch's batches of row numbers: every row once, of one group and of similar length, in an order drawn from the seed.
+
+    Rows are shuffled within their group, sorted by length in windows of 16 batches, cut into batches, and the batches
+    shuffled.
+    """
+    draw = random.Random(seed * 1_000_003 + epoch)
+    found = []
+    for group in sorted({example.group for example in examples}):
+        rows = [row for row, example in enumerate(examples) if example.group == group]
+        draw.shuffle(rows)
+        for start in range(0, len(rows), batch_size * 16):
+            window = sorted(rows[start : start + batch_size * 16], key=lambda row: len(examples[row].tokens))
+            found += [window[at : at + batch_size] for at in range(0, len(window), batch_size)]
+    draw.shuffle(found)
+    return found
+
+
+def by_length(examples: list[Example], batch_size: int) -> list[list[int]]:
+    """Batches for a pass without training: of one group each, sorted by length."""
+    rows = sorted(range(len(examples)), key=lambda row: (examples[row].group, len(examples[row].tokens), row))
+    found: list[list[int]] = []
+    for row in rows:
+        if found and len(found[-1]) < batch_size and examples[found[-1][0]].group == examples[row].group:
+            found[-1].append(row)
+        else:
+            found.append([row])
+    return found

@@ -1,0 +1,139 @@
+"""A decoder cut in two: the frozen layers below the lowest adapted one, and the layers above, which learn.
+
+What enters the upper layers does not change while they learn, so it is computed once (`lower`) and kept. The upper layers
+then see it through `inputs_embeds` of the model's own forward, so attention, masks and rotary positions stay those of
+transformers. The tokens that all examples begin with go through the upper layers once a batch, and their keys and values
+are expanded over the batch, with gradients.
+
+This module knows nothing about records, files or optimisers.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from labkit.errors import LabError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+@dataclass
+class SplitModel:
+    """The two parts of one model; they share its modules.
+
+    `lower` and `upper` are decoders of the model's own class with `layers[:cut]` and `layers[cut:]`; `head` maps hidden
+    states to logits.
+    """
+
+    lower: "torch.nn.Module | None"
+    upper: "torch.nn.Module"
+    embed: "torch.nn.Module"
+    head: "torch.nn.Module"
+    cut: int
+
+    def enter(self, tokens: "torch.Tensor", prefix: "torch.Tensor | None" = None) -> "torch.Tensor":
+        """What enters layer `cut`: `tokens` int64 (batch, tokens), right-padded, after `prefix` int64 (1, tokens) that
+        all rows begin with; gives (batch, tokens, hidden) without the prefix's positions. No gradients."""
+        import torch
+
+        with torch.no_grad():
+            if self.lower is None:
+                return self.embed(tokens)
+            if prefix is None or prefix.shape[1] == 0:
+                return self.lower(input_ids=tokens, use_cache=False).last_hidden_state
+            past = _cache(0)
+            self.lower(input_ids=prefix, past_key_values=past, use_cache=True)
+            return self.lower(input_ids=tokens, past_key_values=_expanded(past, len(tokens)), use_cache=True).last_hidden_state
+
+    def finish(self, entered: "torch.Tensor", prefix: "torch.Tensor | None" = None) -> "torch.Tensor":
+        """The last hidden states (batch, tokens, hidden) of the whole model from what `enter` gave, with gradients for
+        the upper layers. `prefix` (1, tokens, hidden) is what entered for the shared prefix."""
+        if prefix is None or prefix.shape[1] == 0:
+            return self.upper(inputs_embeds=entered, use_cache=False).last_hidden_state
+        past = _cache(self.cut)
+        self.upper(inputs_embeds=prefix, past_key_values=past, use_cache=True)
+        return self.upper(inputs_embeds=entered, past_key_values=_expanded(past, len(entered)), use_cache=True).last_hidden_state
+
+
+def split(model: "PreTrainedModel", cut: int) -> SplitModel:
+    """Cut a causal language model below layer `cut` (0: nothing is frozen, `enter` gives the embeddings).
+
+    Raises:
+        LabError: the model's layers are not a plain list, or dropout in the frozen layers would make a kept state inexact.
+            See also `check_exact`.
+    """
+    import torch
+
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
+    layers = getattr(decoder, "layers", None)
+    head = model.get_output_embeddings()
+    if not isinstance(layers, torch.nn.ModuleList) or not hasattr(decoder, "norm") or head is None:
+        raise LabError(f"{type(model).__name__}: its layers are not a plain list, so frozen layers cannot be cached; "
+                       "use a Llama-, Qwen- or Mistral-like model")
+    if not 0 <= cut < len(layers):
+        raise LabError(f"cannot cut {len(layers)} layers at {cut}")
+    droppers = [name for layer in layers[:cut] for name, module in layer.named_modules()
+                if isinstance(module, torch.nn.Dropout) and module.p > 0]
+    if cut and (droppers or getattr(model.config, "attention_dropout", 0.0)):
+        raise LabError(f"{type(model).__name__} has dropout in its frozen layers, so caching them would not be exact; "
+                       "set attention_dropout to 0 in the base model's config, or layers = 0 in the recipe")
+    lower = None
+    if cut:
+        lower = _part(decoder, 0, cut)
+        lower._modules["norm"] = torch.nn.Identity()
+    return SplitModel(lower, _part(decoder, cut, len(layers)), model.get_input_embeddings(), head, cut)
+
+
+def check_exact(model: "PreTrainedModel", parts: SplitModel, tokens: "torch.Tensor", prefix_length: int = 0) -> None:
+    """Compare the split model's logits with the whole model's on `tokens` int64 (batch, tokens).
+
+    Raises:
+        LabError: they differ by more than rounding (for instance because the model scales its embeddings or logits).
+    """
+    import torch
+
+    with torch.no_grad():
+        want = model(input_ids=tokens, use_cache=False).logits[:, prefix_length:].float()
+        prefix = tokens[:1, :prefix_length] if prefix_length else None
+        entered = parts.enter(tokens[:, prefix_length:], prefix)
+        got = parts.head(parts.finish(entered, parts.enter(prefix) if prefix_length else None)).float()
+    tolerance = 1e-4 if next(model.parameters()).dtype == torch.float32 else 0.05
+    gap = (want - got).norm() / want.norm()
+    if not gap <= tolerance:
+        raise LabError(f"{type(model).__name__}: caching its frozen layers would not be exact (logits differ by {gap:.1%}); "
+                       "this architecture is not supported yet")
+
+
+def _part(decoder: "torch.nn.Module", start: int, stop: int) -> "torch.nn.Module":
+    """A decoder of the same class over `layers[start:stop]`, sharing every module with the original."""
+    import torch
+
+    part = copy.copy(decoder)
+    part._modules = dict(decoder._modules)
+    part._modules["layers"] = torch.nn.ModuleList(list(decoder.layers)[start:stop])
+    part.config = copy.copy(decoder.config)
+    part.config.num_hidden_layers = stop - start
+    if getattr(decoder.config, "layer_types", None):
+        part.config.layer_types = list(decoder.config.layer_types)[start:stop]
+    return part
+
+
+def _cache(first: int):
+    """An empty key-value cache for layers that count from `first`."""
+    from transformers import DynamicCache
+
+    class OffsetCache(DynamicCache):
+        def update(self, key_states, value_states, layer_idx, *args, **kwargs):
+            return super().update(key_states, value_states, layer_idx - first, *args, **kwargs)
+
+    return OffsetCache()
+
+
+def _expanded(past, batch: int):
+    """The same cache for `batch` rows; keys and values are (1, heads, tokens, head size) before, (batch, …) after."""
+    for layer in past.layers:
+        layer.keys = layer.keys.expand(batch, -1, -1, -1)
+        layer.values = layer.values.expand(batch, -1, -1, -1)
+    return past
