@@ -1,0 +1,111 @@
+"""What is installed, what the machine has, and what is wrong, with the fix."""
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+
+from labkit import places
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: `what` was looked at, what was `found`, whether it is `ok`, and the `fix` where it is not."""
+
+    what: str
+    found: str
+    ok: bool = True
+    fix: str = ""
+
+
+def look() -> list[Finding]:
+    """All checks; nothing is changed, nothing is asked of the network."""
+    return [_python(), *_packages(), _cores(), _memory(), _disk(), _gpu(), _engine(), _base(), *_runs()]
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("Python", f"{version} ({sys.executable})", sys.version_info >= (3, 11), "use Python 3.11 or newer: make PYTHON=python3.11 setup")
+
+
+def _packages() -> list[Finding]:
+    wanted = {}
+    for line in (places.ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        name, equals, version = line.partition("==")
+        if equals:
+            wanted[name.strip()] = version.strip()
+    wrong = []
+    for name, version in wanted.items():
+        try:
+            found = importlib.metadata.version(name).split("+")[0]
+        except importlib.metadata.PackageNotFoundError:
+            wrong.append(f"{name} is missing")
+            continue
+        if found != version:
+            wrong.append(f"{name} is {found}, not {version}")
+    if wrong:
+        return [Finding("packages", "; ".join(wrong), False, "run `make setup`")]
+    return [Finding("packages", f"all {len(wanted)} at the pinned versions")]
+
+
+def _cores() -> Finding:
+    import torch
+
+    kind = "bfloat16 natively" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "float32 (no native bfloat16)"
+    return Finding("cores", f"{os.cpu_count()}, training in {kind}")
+
+
+def _memory() -> Finding:
+    import psutil
+
+    free = psutil.virtual_memory().available / 2**30
+    return Finding("memory", f"{free:.1f} GB free", free >= 3, "close other programs: building a checkpoint takes up to 4 GB")
+
+
+def _disk() -> Finding:
+    folder = places.runs_folder()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / 2**30
+    return Finding("disk", f"{free:.1f} GB free at {folder}", free >= 2, "free 2 GB, or set LABKIT_RUNS and LABKIT_CACHE to another disk")
+
+
+def _gpu() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("GPU", "none; everything runs on the CPU")
+    return Finding("GPU", f"{torch.cuda.get_device_name(0)}, {torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GB")
+
+
+def _engine() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        return Finding("engine", "transformers on the GPU")
+    if importlib.util.find_spec("llama_cpp") is None:
+        return Finding("engine", "transformers on the CPU: slow, because llama-cpp-python is missing", False, "run `make setup`")
+    return Finding("engine", "llama.cpp on the CPU for the embedded base, transformers for others")
+
+
+def _base() -> Finding:
+    from labkit import models
+    from labkit.errors import LabError
+
+    try:
+        base = models.resolve()
+    except LabError as error:
+        return Finding("base model", str(error), False, "run `make setup`")
+    return Finding("base model", f"{base.name} {base.sha256[:8]} in {base.folder}")
+
+
+def _runs() -> list[Finding]:
+    from labkit import runs
+
+    found = runs.catalogue()
+    states = {run.key: run.state() for run in found}
+    broken = [Finding(f"run {run.key}", "; ".join(runs.verify(run)), False, f"delete {run.folder} and run `labkit build`")
+              for run in found if states[run.key] == "damaged"]
+    return broken + [Finding("runs", f"{list(states.values()).count('done')} finished, {len(found)} in all")]

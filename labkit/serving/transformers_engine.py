@@ -1,0 +1,132 @@
+"""transformers and PEFT under an engine: any base model with a folder, on a CUDA GPU or the processor."""
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labkit import files, models
+from labkit.errors import LabError
+from labkit.files import short
+from labkit.models import BaseModel
+from labkit.runs import Run
+from labkit.serving import Engine, Weights
+from labkit.serving.chat import ChatTokens
+from labkit.serving.engine import CONTEXT, ChatEngine, chunk_for
+
+NAME = "transformers"
+
+_GPU_CHUNK = 512
+
+
+def open_engine(base: BaseModel, run: Run | None, threads: int | None) -> Engine:
+    """See `labkit.serving.open_engine`, which has checked the arguments."""
+    chat = ChatTokens(base.folder)
+    backend = Transformers(base, run)
+    if run is not None and backend.adapter_sha256 != run.manifest()["adapter"]["sha256"]:
+        raise LabError(f"run {run.key}: the loaded adapter ({short(backend.adapter_sha256)}) is not the manifest's; train it anew")
+    return ChatEngine(backend, chat, Weights(base.name, backend.base_sha256, backend.adapter_sha256, NAME), threads)
+
+
+class Transformers:
+    """A `Backend` (see labkit.serving.engine). `base_sha256` and `adapter_sha256` are those of what is loaded."""
+
+    def __init__(self, base: BaseModel, run: Run | None) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        before = _loaded_hash(base)
+        try:
+            model = AutoModelForCausalLM.from_pretrained(str(base.folder), dtype=best_dtype(), local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise LabError(f"base model {base.name} cannot be loaded from {base.folder}: {str(error).splitlines()[0]}") from error
+        self.base_sha256 = _loaded_hash(base)
+        if self.base_sha256 != before:
+            raise LabError(f"{base.folder} changed while it was loaded; try again")
+        self.context = min(CONTEXT, getattr(model.config, "max_position_embeddings", None) or CONTEXT)
+        self.chunk = min(_GPU_CHUNK if self._device.type == "cuda" else chunk_for(model.num_parameters()), self.context)
+        self.adapter_sha256 = None
+        if run is not None:
+            model, self.adapter_sha256 = _with_adapter(model, run)
+        self._model = model.to(self._device).eval()
+        self._config = model.config
+        self._held = 0
+        self._cache: Any = None
+
+    def evaluate(self, tokens: list[int], start: int, threads: int) -> np.ndarray:
+        import torch
+        from transformers import DynamicCache
+
+        if self._cache is None:
+            self._cache = DynamicCache(config=self._config)
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            with torch.inference_mode():
+                rows = torch.tensor([tokens], device=self._device)  # (1, tokens)
+                output = self._model(input_ids=rows, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+                self._held = start + len(tokens)
+                return output.logits[0, -1].float().cpu().numpy()
+        finally:
+            torch.set_num_threads(before)
+
+    def forget(self, start: int) -> int:
+        if self._cache is not None and self._held != start:
+            window = any(getattr(layer, "is_sliding", False) for layer in self._cache.layers)
+            if start == 0 or window or self._cache.get_seq_length() != self._held:
+                self._cache, start = None, 0
+            else:
+                self._cache.crop(start - self._held)  # a negative number: so many are dropped
+        self._held = start
+        return start
+
+    def close(self) -> None:
+        self._model = self._cache = None
+
+
+@functools.cache
+def best_dtype():
+    """bfloat16 where the GPU or processor multiplies it in hardware, else float32."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    able = torch.cpu.get_capabilities()
+    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+
+
+def _loaded_hash(base: BaseModel) -> str:
+    """The base's hash from the folder's own files: over its safetensors, or of the GGUF from which they were made."""
+    weights = models.folder_hash(base.folder)
+    if weights == base.sha256:
+        return weights
+    path = base.folder / "manifest.json"
+    made = files.read_json(path) if path.exists() else {}
+    if made.get("weights") == weights and made.get("gguf") == base.sha256:
+        return base.sha256
+    raise LabError(f"{base.folder} does not hold the base model {base.name} ({short(base.sha256)})")
+
+
+def _with_adapter(model, run: Run):
+    """The model with the run's adapter, and the sha256 of the bytes from which the adapter was loaded."""
+    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    weights = Path(run.adapter_folder / "adapter_model.safetensors").read_bytes()
+    try:
+        tensors = load(weights)
+        config = LoraConfig.from_pretrained(str(run.adapter_folder))
+        config.inference_mode = True
+        adapted = get_peft_model(model, config)
+        loaded = set_peft_model_state_dict(adapted, tensors)
+    except (SafetensorError, ValueError, TypeError, RuntimeError) as error:
+        raise LabError(f"run {run.key}: its adapter does not fit the base model: {str(error).splitlines()[0]}") from error
+    missing = [name for name in loaded.missing_keys if "lora_" in name]
+    if loaded.unexpected_keys or missing:
+        raise LabError(f"run {run.key}: its adapter does not fit the base model ({len(missing)} tensors missing, "
+                       f"{len(loaded.unexpected_keys)} too many)")
+    return adapted, hashlib.sha256(weights).hexdigest()

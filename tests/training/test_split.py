@@ -1,0 +1,103 @@
+"""The split model and the cache of frozen layers give the full model's loss and gradients."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+
+from labkit.errors import LabError
+from labkit.training import adapter
+from labkit.training.recipe import Recipe
+from labkit.training.split import check_exact, split
+
+SIZES = {"vocab_size": 120, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 5, "num_attention_heads": 4,
+         "num_key_value_heads": 2, "pad_token_id": 0}
+SHAPES = [LlamaConfig(**SIZES), Qwen2Config(**SIZES), Qwen3Config(**SIZES, head_dim=12), MistralConfig(**SIZES),
+          MistralConfig(**SIZES, sliding_window=7)]
+
+
+def model_of(config, seed=0):
+    torch.manual_seed(seed)
+    return AutoModelForCausalLM.from_config(config)
+
+
+def loss_of(hidden, head, tokens, lengths, shift):
+    """Mean cross-entropy over the last three tokens of each row."""
+    states = torch.cat([hidden[row, length - 4 - shift : length - 1 - shift] for row, length in enumerate(lengths)])
+    answers = torch.cat([tokens[row, length - 3 : length] for row, length in enumerate(lengths)])
+    return torch.nn.functional.cross_entropy(head(states), answers)
+
+
+@pytest.mark.parametrize("shared", [0, 6])
+@pytest.mark.parametrize("layers", [1, 3, 5])
+@pytest.mark.parametrize("config", SHAPES, ids=lambda config: config.model_type)
+def test_loss_and_gradients_equal_the_full_models(config, layers, shared):
+    lengths = [11, 17, 14]
+    tokens = torch.randint(1, 120, (3, 17), generator=torch.Generator().manual_seed(1))
+    tokens[:, :shared] = tokens[:1, :shared]
+    recipe = Recipe(scenario="x", rank=4, layers=layers)
+    cut = 5 - layers
+
+    def trained():
+        model = adapter.add(model_of(config), recipe, cut)
+        torch.manual_seed(3)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.05)
+        return model
+
+    whole, ours = trained(), trained()
+    mask = torch.arange(17)[None] < torch.tensor(lengths)[:, None]
+    hidden = whole.get_base_model().model(input_ids=tokens, attention_mask=mask.long(), use_cache=False).last_hidden_state
+    want = loss_of(hidden, whole.get_base_model().lm_head, tokens, lengths, 0)
+    want.backward()
+
+    parts = split(ours.get_base_model(), cut)
+    prefix = tokens[:1, :shared]
+    entered = parts.enter(tokens[:, shared:], prefix)
+    got = loss_of(parts.finish(entered, parts.enter(prefix) if shared else None), parts.head, tokens, lengths, shared)
+    got.backward()
+
+    assert abs(want.item() - got.item()) < 1e-5
+    compared = 0
+    for (name, left), (_, right) in zip(whole.named_parameters(), ours.named_parameters(), strict=True):
+        if left.requires_grad:
+            assert torch.allclose(left.grad, right.grad, atol=1e-5), name
+            compared += 1
+    assert compared == layers * 7 * 2
+
+
+def test_the_whole_model_is_left_as_it_was():
+    model = model_of(SHAPES[0])
+    tokens = torch.arange(1, 12)[None]
+    before = model(input_ids=tokens).logits
+    parts = split(model, 3)
+    parts.finish(parts.enter(tokens))
+    assert len(model.model.layers) == 5
+    assert torch.equal(model(input_ids=tokens).logits, before)
+
+
+def test_dropout_in_the_frozen_layers_is_refused():
+    with pytest.raises(LabError, match="dropout in its frozen layers"):
+        split(model_of(LlamaConfig(**SIZES, attention_dropout=0.1)), 2)
+
+
+def test_a_model_whose_layers_are_no_list_is_refused():
+    from transformers import BertConfig, BertLMHeadModel
+
+    small = {key: SIZES[key] for key in ("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads")}
+    with pytest.raises(LabError, match="not a plain list"):
+        split(BertLMHeadModel(BertConfig(**small, num_hidden_layers=2, is_decoder=True)), 1)
+
+
+def test_a_model_that_treats_its_inputs_specially_is_refused():
+    model = model_of(SHAPES[0])
+    decoder, plain = model.model, type(model.model).forward
+
+    class Scaled(type(decoder)):
+        def forward(self, input_ids=None, inputs_embeds=None, **others):
+            embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+            return plain(self, inputs_embeds=embeds * 3.0, **others)
+
+    decoder.__class__ = Scaled
+    with pytest.raises(LabError, match="would not be exact"):
+        check_exact(model, split(model, 2), torch.arange(1, 12)[None])

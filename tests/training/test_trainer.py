@@ -1,0 +1,240 @@
+"""Training end to end on a tiny random model: what it learns, keeps, resumes and refuses."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+
+from labkit import files, places, records, runs
+from labkit.errors import LabError
+from labkit.training import recipe as recipes
+from labkit.training import trainer
+from labkit.training.examples import batches, encode
+from labkit.training.recipe import Recipe
+from tests.conftest import save_tiny
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch, tiny_base):
+    monkeypatch.setenv("LABKIT_CACHE", str(tmp_path / "cache"))
+
+
+def recipe_of(tiny_base, **changes):
+    return Recipe(**{"scenario": "small", "base": tiny_base, "rank": 4, "layers": 2, "epochs": 2, "batch_size": 2,
+                     "precision": "fp32", "checkpoint_steps": 2, **changes})
+
+
+def adapter_hash(run):
+    return run.manifest()["adapter"]["sha256"]
+
+
+def test_a_run_has_every_file_and_its_hashes(tiny_base, small_records, small_scenario):
+    run = trainer.train(recipe_of(tiny_base), small_records, small_scenario)
+    assert run.state() == "done" and runs.verify(run) == []
+    manifest = run.manifest()
+    assert manifest["adapter"]["sha256"] == files.sha256_of(run.adapter_folder / "adapter_model.safetensors")
+    assert manifest["data"]["train"] == 8 and manifest["data"]["fingerprint"] == records.fingerprint(small_records)
+    assert [row["step"] for row in run.metrics()] == list(range(1, 9))
+    assert all(math.isfinite(row["loss"]) and row["gradient_norm"] > 0 for row in run.metrics())
+    assert sum("validation_loss" in row for row in run.metrics()) == 2
+    assert recipes.read(run.folder / "recipe.toml") == recipe_of(tiny_base)
+    assert run.scenario == small_scenario
+    assert not (run.folder / "checkpoint").exists()
+
+
+def test_the_saved_adapter_gives_the_reported_loss_in_plain_peft(tiny_base, small_records, small_scenario):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    run = trainer.train(recipe_of(tiny_base), small_records, small_scenario)
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base), run.adapter_folder).eval()
+    held_out = records.in_split(small_records, "validation")
+    total = count = 0
+    for example in encode(held_out, small_scenario, AutoTokenizer.from_pretrained(tiny_base), 1024).examples:
+        logits = model(input_ids=torch.tensor([example.tokens])).logits[0, example.answer_start - 1 : -1]
+        total += torch.nn.functional.cross_entropy(logits, torch.tensor(example.tokens[example.answer_start :]), reduction="sum").item()
+        count += example.answer_tokens
+    assert run.metrics()[-1]["validation_loss"] == pytest.approx(total / count, abs=1e-5)
+
+
+def test_training_lowers_the_loss(tiny_base, small_records, small_scenario):
+    run = trainer.train(recipe_of(tiny_base, epochs=15, learning_rate=0.1, layers=0, rank=8), small_records, small_scenario)
+    rows = run.metrics()
+    assert sum(row["loss"] for row in rows[-4:]) / 4 < sum(row["loss"] for row in rows[:4]) / 4 - 0.15  # a random head of 48 dimensions can fall by 0.3
+
+
+@pytest.mark.parametrize("changes", [{"layers": 0}, {"share_prefix": False}, {"micro_tokens": 1}, {"layers": 0, "share_prefix": False}])
+def test_how_the_work_is_cut_does_not_change_the_losses(tiny_base, small_records, small_scenario, changes):
+    """All layers with LoRA, but only the matrices of the top two are compared where `layers` differs: there the first loss is."""
+    one = trainer.train(recipe_of(tiny_base, name="a", batch_size=8, max_steps=3), small_records, small_scenario)
+    two = trainer.train(recipe_of(tiny_base, name="b", batch_size=8, max_steps=3, **changes), small_records, small_scenario)
+    first, second = [row["loss"] for row in one.metrics()], [row["loss"] for row in two.metrics()]
+    if "share_prefix" in changes:  # without groups the batches mix languages
+        assert len(second) <= len(first)
+        return
+    assert first[0] == pytest.approx(second[0], abs=1e-5)
+    if "layers" not in changes:
+        assert first == pytest.approx(second, abs=1e-5)
+
+
+def test_a_finished_run_is_not_trained_again(tiny_base, small_records, small_scenario):
+    first = trainer.train(recipe_of(tiny_base), small_records, small_scenario)
+    at = (first.folder / "manifest.json").stat().st_mtime_ns
+    steps = []
+    again = trainer.train(recipe_of(tiny_base), small_records, small_scenario, on_step=steps.append)
+    assert (again.folder / "manifest.json").stat().st_mtime_ns == at and steps == []
+
+
+def test_a_finished_run_is_not_overwritten_by_another_recipe(tiny_base, small_records, small_scenario):
+    trainer.train(recipe_of(tiny_base), small_records, small_scenario)
+    with pytest.raises(LabError, match="another recipe or other data"):
+        trainer.train(recipe_of(tiny_base, epochs=3), small_records, small_scenario)
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(tiny_base, small_records, small_scenario):
+    whole = trainer.train(recipe_of(tiny_base, name="whole"), small_records, small_scenario)
+    stop = threading.Event()
+    run = trainer.train(recipe_of(tiny_base, name="parts"), small_records, small_scenario,
+                        on_step=lambda row: stop.set() if row["step"] == 3 else None, stop=stop)
+    assert run.state() == "stopped" and len(run.metrics()) == 3
+    run = trainer.train(recipe_of(tiny_base, name="parts"), small_records, small_scenario)
+    assert adapter_hash(run) == adapter_hash(whole)
+    assert [row["loss"] for row in run.metrics()] == [row["loss"] for row in whole.metrics()]
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_to_the_same_weights(tiny_base, small_records, small_scenario, tmp_path):
+    recipe = recipe_of(tiny_base, epochs=40, checkpoint_steps=5, dropout=0.1)
+    whole = trainer.train(recipes.from_dict({**vars(recipe), "name": "whole"}), small_records, small_scenario)
+    records.write(small_records, tmp_path / "r.jsonl")
+    from labkit import scenarios
+
+    scenarios.write(small_scenario, tmp_path / "s.toml")
+    recipes.write(recipe, tmp_path / "recipe.toml")
+    code = ("import sys, torch\nfrom labkit import records, scenarios\nfrom labkit.training import recipe, trainer\n"
+            f"torch.set_num_threads({torch.get_num_threads()})\n"
+            f"s = scenarios.read({str(tmp_path / 's.toml')!r})\n"
+            f"trainer.train(recipe.read({str(tmp_path / 'recipe.toml')!r}), records.read({str(tmp_path / 'r.jsonl')!r}, s), s)\n")
+    metrics = places.runs_folder() / "small" / "default" / "metrics.jsonl"
+    for wanted in (12, 57, 101):
+        process = subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ))
+        until = time.monotonic() + 120
+        while time.monotonic() < until and process.poll() is None:
+            if metrics.exists() and metrics.read_text().count("\n") >= wanted:
+                break
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert runs.Run(metrics.parent).state() == "stopped"
+    run = trainer.train(recipe, small_records, small_scenario)
+    assert adapter_hash(run) == adapter_hash(whole)
+    assert [row["step"] for row in run.metrics()] == list(range(1, len(whole.metrics()) + 1))
+
+
+def test_a_half_written_metrics_line_is_dropped(tiny_base, small_records, small_scenario):
+    stop = threading.Event()
+    run = trainer.train(recipe_of(tiny_base), small_records, small_scenario,
+                        on_step=lambda row: stop.set() if row["step"] == 4 else None, stop=stop)
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 5, "loss": 1.0}) + "\n" + '{"step": 6, "lo')
+    assert len(run.metrics()) == 5
+    run = trainer.train(recipe_of(tiny_base), small_records, small_scenario)
+    assert [row["step"] for row in run.metrics()] == list(range(1, 9))
+
+
+def test_another_recipe_begins_an_unfinished_run_anew(tiny_base, small_records, small_scenario):
+    stop = threading.Event()
+    trainer.train(recipe_of(tiny_base), small_records, small_scenario, on_step=lambda row: stop.set(), stop=stop)
+    run = trainer.train(recipe_of(tiny_base, rank=2), small_records, small_scenario)
+    assert [row["step"] for row in run.metrics()] == list(range(1, 9))
+
+
+def test_the_frozen_layers_are_run_once_and_dropped_when_the_data_changes(tiny_base, small_records, small_scenario):
+    calls = []
+    train = lambda **changes: trainer.train(recipe_of(tiny_base, **changes), small_records_now, small_scenario,  # noqa: E731
+                                            on_prepare=lambda done, total: calls.append(done))
+    stores = lambda: {path.name for path in (places.cache_folder() / "frozen").iterdir()}  # noqa: E731
+    small_records_now = small_records
+    train(name="a")
+    first, built = stores(), len(calls)
+    assert built > 0
+    train(name="b", learning_rate=0.002)
+    assert len(calls) == built and stores() == first  # same base, data and cut
+    import shutil
+
+    shutil.rmtree(places.runs_folder() / "small" / "a")
+    small_records_now = small_records.select(range(1, 12))
+    train(name="a")
+    assert len(calls) > built and not (first & stores() - {name for name in first if "validation" in name} == first)
+
+
+def test_a_damaged_store_of_frozen_layers_is_never_read(tiny_base, small_records, small_scenario):
+    trainer.train(recipe_of(tiny_base, name="a"), small_records, small_scenario)
+    for manifest in (places.cache_folder() / "frozen").glob("*/manifest.json"):
+        manifest.unlink()  # what a kill before the last file leaves
+    two = trainer.train(recipe_of(tiny_base, name="b"), small_records, small_scenario)
+    assert adapter_hash(two) == adapter_hash(runs.find("small/a"))
+
+
+def test_two_processes_cannot_train_one_run(tiny_base, small_records, small_scenario):
+    with runs.lock(runs.folder_for("small", "default")):
+        code = ("from labkit import runs\nfrom filelock import Timeout\n"
+                "try:\n  runs.lock(runs.folder_for('small', 'default')).acquire()\n  print('got it')\n"
+                "except Timeout:\n  print('locked')")
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
+    assert done.stdout.strip() == "locked"
+
+
+def test_too_long_records_are_listed_and_left_out(tiny_base, small_records, small_scenario):
+    rows = small_records.to_list()
+    rows[0]["messages"][0]["content"] = "apple " * 400
+    run = trainer.train(recipe_of(tiny_base, max_tokens=300), records.from_list(rows), small_scenario)
+    assert run.manifest()["data"]["left_out_as_too_long"] == [rows[0]["id"]]
+
+
+def test_training_without_labelled_records_is_an_error(tiny_base, small_records, small_scenario):
+    bare = records.from_list([{**row, "answer": {}} for row in small_records])
+    with pytest.raises(LabError, match="no labelled record"):
+        trainer.train(recipe_of(tiny_base), bare, small_scenario)
+
+
+def test_a_loss_that_is_not_a_number_stops_with_what_to_do(small_records, small_scenario, tmp_path):
+    folder = save_tiny(tmp_path / "nan")
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(f"{folder}/model.safetensors")
+    weights["model.norm.weight"][:] = float("inf")
+    save_file(weights, f"{folder}/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(LabError, match="learning_rate|not be exact"):
+        trainer.train(recipe_of(folder), small_records, small_scenario)
+
+
+def test_an_encoder_cannot_be_trained_to_write(small_records, small_scenario):
+    with pytest.raises(LabError, match="cannot write text"):
+        trainer.train(recipe_of("minilm-l6"), small_records, small_scenario)
+
+
+def test_every_row_is_in_one_batch_of_an_epoch(tiny_base, small_records, small_scenario):
+    from transformers import AutoTokenizer
+
+    examples = encode(small_records, small_scenario, AutoTokenizer.from_pretrained(tiny_base), 1024).examples
+    for epoch in range(3):
+        found = batches(examples, 5, seed=1, epoch=epoch)
+        assert sorted(row for batch in found for row in batch) == list(range(12))
+        assert all(len({examples[row].group for row in batch}) == 1 for batch in found)
+    assert batches(examples, 5, 1, 0) == batches(examples, 5, 1, 0) != batches(examples, 5, 1, 1)
+
+
+def test_the_schedule_warms_up_and_falls_to_its_floor():
+    recipe = Recipe(scenario="x", warmup=0.1, final_rate=0.1)
+    rates = [trainer.schedule(recipe, index, 100) for index in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0) and max(rates) <= 1.0
+    assert rates[55] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * 45 / 90)) / 2)
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
