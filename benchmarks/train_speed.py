@@ -2,8 +2,8 @@
 
 Both train the same records (600 of Banking77 where `../shared/data` is there, else of the lab's samples) on the same base with
 LoRA of the same rank, for 3 epochs at the same effective batch size; TRL with its defaults (`use_cpu=True`), labkit with its own.
-Each training is a process of its own, the two in turn. Speed counts the records' real tokens, prompt and answer, no padding, over the wall time
-of the training call (labkit's run of the frozen layers included, loading and saving left out on both sides).
+Each training is a process of its own, the two in turn. Speed counts the records' real tokens, prompt and answer, no padding,
+over the wall time of the training call (labkit's run of the frozen layers included, loading and saving left out on both sides).
 
     .venv/bin/python benchmarks/train_speed.py [--quick] [--seeds 3] [--only labkit]
 """
@@ -92,7 +92,8 @@ def one(side: str, rows: int, seed: int, rate: float | None) -> dict:
             os.environ["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
             recipe = Recipe(scenario="speed", name=f"seed{seed}", rank=RANK, epochs=EPOCHS, batch_size=BATCH, seed=seed,
                             **({"learning_rate": rate} if rate else {}))
-            training = trainer._Training(recipe, data, scenario, trainer.Run(trainer.runs.folder_for("speed", recipe.name)), None, None, None)
+            run = trainer.Run(trainer.runs.folder_for("speed", recipe.name))
+            training = trainer._Training(recipe, data, scenario, run, None, None, None)
             training.base = base
             training._encode()
             training._begin_folder()

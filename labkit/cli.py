@@ -97,7 +97,7 @@ def train(scenario: Annotated[str | None, typer.Option("--scenario", "-s", help=
 
 @app.command(epilog="Example: labkit evaluate finance/default")
 def evaluate(run: Annotated[str | None, typer.Argument(help="The run, SCENARIO/NAME.")] = None,
-             table: Annotated[bool, typer.Option("--table", help="Print the results of the default runs as a Markdown table.")] = False) -> None:
+             table: Annotated[bool, typer.Option("--table", help="Print the default runs' results as Markdown.")] = False) -> None:
     """Measure a run and its base model on the test split; results go into the run's folder."""
     from labkit import records, runs, scenarios
     from labkit.evaluation import report

@@ -27,7 +27,8 @@ def look() -> list[Finding]:
 
 def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Finding("Python", f"{version} ({sys.executable})", sys.version_info >= (3, 11), "use Python 3.11 or newer: make PYTHON=python3.11 setup")
+    fix = "use Python 3.11 or newer: make PYTHON=python3.11 setup"
+    return Finding("Python", f"{version} ({sys.executable})", sys.version_info >= (3, 11), fix)
 
 
 def _packages() -> list[Finding]:
@@ -53,7 +54,8 @@ def _packages() -> list[Finding]:
 def _cores() -> Finding:
     import torch
 
-    kind = "bfloat16 natively" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "float32 (no native bfloat16)"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    kind = "bfloat16 natively" if native else "float32 (no native bfloat16)"
     return Finding("cores", f"{os.cpu_count()}, training in {kind}")
 
 

@@ -66,7 +66,9 @@ def small_records(small_scenario):
     for number in range(12):
         language = "zh" if number % 2 else "en"
         kind = "pear" if number % 3 else "apple"
-        text = f"fruit number {number}, " + "round and red " * (number % 4) if language == "en" else f"第{number}个水果" + "又圆又红" * (number % 3)
+        text = f"fruit number {number}, " + "round and red " * (number % 4)
+        if language == "zh":
+            text = f"第{number}个水果" + "又圆又红" * (number % 3)
         rows.append(records.make(small_scenario.name, language, [{"role": "user", "content": text}],
                                  {"kind": kind, "weight": 10.5 + number, "note": f"note {number}"}, source="test", license="CC0-1.0",
                                  split="train" if number < 8 else "validation" if number < 10 else "test"))

@@ -140,6 +140,7 @@ def test_a_hub_name_is_fetched_when_online_and_found_again_offline(tiny_base, tm
 
 
 def test_importing_labkit_is_cheap():
-    code = "import sys, labkit, labkit.cli; print([name for name in ('torch', 'transformers', 'gradio', 'argilla', 'datasets') if name in sys.modules])"
+    code = ("import sys, labkit, labkit.cli\n"
+            "print([name for name in ('torch', 'transformers', 'gradio', 'argilla', 'datasets') if name in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

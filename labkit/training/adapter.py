@@ -81,6 +81,6 @@ def save(model: "PeftModel", masters: Masters, base: BaseModel, folder: Path) ->
     config.save_pretrained(str(part))
     tensors = {name.replace(".default.", "."): value.detach().cpu().contiguous() for name, value in masters.items()}
     with files.whole(part / "adapter_model.safetensors") as path:
-        save_file(tensors, path, metadata={"format": "pt", "base_sha256": base.sha256})
+        save_file(tensors, path, metadata={"format": "pt"})  # one key: safetensors writes several in any order
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(part, folder)

@@ -38,7 +38,8 @@ def test_bad_rows_are_listed_with_their_line(tmp_path, service):
 
 
 def test_a_file_with_no_row_that_works_says_why(tmp_path, service):
-    with pytest.raises(LabError, match="none of its 2 rows works; the first: line 2: column 'words' is missing; there are message, kind"):
+    says = "none of its 2 rows works; the first: line 2: column 'words' is missing; there are message, kind"
+    with pytest.raises(LabError, match=says):
         own.read(write(tmp_path / "mine.csv", [("a", "b"), ("c", "d")]), service, {"text": "words", "intent": "kind"})
 
 

@@ -1,0 +1,88 @@
+"""The command line: help with an example, one clear line and exit code 2 for a user's mistake."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from labkit import scenarios
+from labkit.cli import app
+
+VERBS = ["build", "prepare", "train", "evaluate", "chat", "compare", "app", "runs", "doctor", "lab"]
+
+
+def labkit(*words, **environment):
+    command = [sys.executable, "-c", "from labkit.cli import main; main()", *words]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(verb):
+    from typer.testing import CliRunner
+
+    shown = CliRunner().invoke(app, [verb, "--help"])
+    assert shown.exit_code == 0 and f"Example: labkit {verb}" in shown.output
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (["build", "-s", "cooking"], "there is no scenario 'cooking'"),
+    (["build", "-s", "finance", "--set", "epochs=none"], "epochs must be a int"),
+    (["build", "-s", "finance", "--set", "epoch=3"], "epoch is not a setting"),
+    (["build", "-s", "finance", "--set", "epochs"], "KEY=VALUE"),
+    (["build", "--source", "x.csv"], "exactly one --scenario"),
+    (["build", "-s", "customer_service", "--source", "nowhere.csv", "--map", "text=a,intent=b"], "nowhere.csv does not exist"),
+    (["build", "-s", "customer_service", "--source", "nowhere.csv", "--map", "text=a,mood=b"], "no field 'mood'"),
+    (["evaluate", "finance/none"], "there is no run"),
+    (["evaluate"], "which run?"),
+    (["chat", "finance/none"], "there is no run"),
+    (["compare", "finance", "base", "--prompt", "x"], "two to four"),
+    (["train", "--recipe", "nowhere.toml"], "nowhere.toml does not exist"),
+    (["prepare", "-s", "legal", "--source", "a.doc", "--map", "text=a,category=b", "--out", "x.jsonl"], "a.doc does not exist"),
+    (["train"], "scenario is missing"),
+])
+def test_a_mistake_ends_in_one_line_and_exit_code_2(words, says):
+    done = labkit(*words)
+    assert done.returncode == 2 and says in done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_unknown_option_ends_in_exit_code_2():
+    done = labkit("build", "--colour", "red")
+    assert done.returncode == 2 and "--colour" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_help_and_import_take_less_than_a_second():
+    best = {}
+    for words in (["-c", "import labkit"], ["-c", "from labkit.cli import main; main()", "--help"]):
+        for _ in range(3):
+            began = time.perf_counter()
+            subprocess.run([sys.executable, *words], capture_output=True)
+            best[words[1]] = min(best.get(words[1], 9.0), time.perf_counter() - began)
+    assert all(seconds < 1.0 for seconds in best.values()), best
+
+
+def test_runs_says_what_to_do_when_there_are_none():
+    done = labkit("runs")
+    assert done.returncode == 0 and "labkit build" in done.stdout
+
+
+def test_doctor_finds_this_machine_in_order():
+    done = labkit("doctor")
+    assert done.returncode == 0, done.stdout
+    for what in ("Python", "packages", "cores", "memory", "disk", "GPU", "engine", "base model", "runs"):
+        assert f"{what}: " in done.stdout
+
+
+def test_prepare_writes_records_scenario_and_rejects(tmp_path):
+    from labkit import records
+
+    source = tmp_path / "mine.csv"
+    source.write_text("message,kind\nwhere is it,late\nmoney back,refund\n,refund\n", encoding="utf-8")
+    done = labkit("prepare", "-s", "customer_service", "--source", str(source), "--map", "text=message,intent=kind",
+                  "--out", str(tmp_path / "out.jsonl"))
+    assert done.returncode == 0, done.stderr
+    scenario = scenarios.read(tmp_path / "out.scenario.toml")
+    assert len(records.read(tmp_path / "out.jsonl", scenario)) == 2
+    assert '"line":4' in (tmp_path / "out.rejects.jsonl").read_text()
