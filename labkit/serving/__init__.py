@@ -1,8 +1,8 @@
 """Engines: a base model, with or without a run's adapter, that answers a chat piece by piece and says what answered.
 
-`open_engine` chooses one. Every engine streams, stops at once when asked, keeps the prompt's prefix in its KV cache between
-turns, and carries `weights`: hashes of the bytes it really loaded. One engine answers one stream at a time; several engines
-work side by side in threads. Engines know nothing about scenarios, records or pages.
+`open_engine` chooses one. Every engine streams, stops at once when asked, keeps the prompt's prefix in its KV cache
+between turns, and carries `weights`: hashes of the bytes it really loaded. One engine answers one stream at a time;
+several engines work side by side in threads. Engines know nothing about scenarios, records or pages.
 """
 
 import threading
@@ -25,8 +25,8 @@ Messages = list[dict[str, str]]
 class Sampling:
     """How tokens are drawn. `temperature` 0 takes the likeliest token; `top_k` 0 and `top_p` 1 leave all tokens in.
 
-    The same sampling and prompt give the same answer. `repeat_penalty` (1 = none) counts the answer's last 64 tokens, not
-    the prompt's: the prompt lists the labels that an answer must repeat.
+    The same sampling and prompt give the same answer. `repeat_penalty` (1 = none) counts the answer's last 64 tokens,
+    not the prompt's: the prompt lists the labels that an answer must repeat.
 
     Raises:
         LabError: a value is out of its range.
@@ -52,7 +52,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Weights:
-    """What is loaded: sha256 (64 hexadecimal digits) of the base model's and the adapter's files; `adapter` None = none."""
+    """What is loaded: the sha256 (hexadecimal) of the base model and of the adapter, None where there is none."""
 
     base_name: str
     base: str

@@ -35,13 +35,13 @@ class ChatTokens:
         return self._tokenizer.convert_ids_to_tokens(token)
 
     def encode(self, messages: Messages) -> list[int]:
-        """Token ids up to where the answer begins; LabError where there is no chat template or it refuses the messages."""
+        """Token ids up to where the answer begins; LabError where the chat template refuses them or is not there."""
         if any(text in message["content"] for text in self._special for message in messages):
             return self._encode_apart(messages)
         return chat_tokens(self._tokenizer, messages)
 
     def prefix(self, messages: Messages) -> list[int]:
-        """The token ids that a chat with this beginning starts with, whatever letter or digit the next message begins with."""
+        """The token ids that a chat with this beginning starts with, whatever letter or digit comes next."""
         if messages and messages[-1]["role"] == "user":
             return self.encode(messages)
         one, other = (self.encode([*messages, {"role": "user", "content": text}]) for text in ("a", "7"))
@@ -62,7 +62,8 @@ class ChatTokens:
             before, found, rest = rest.partition(mark)
             tokens += self._tokenizer(before, add_special_tokens=False)["input_ids"]
             if found:
-                tokens += self._tokenizer(message["content"], add_special_tokens=False, split_special_tokens=True)["input_ids"]
+                plain = self._tokenizer(message["content"], add_special_tokens=False, split_special_tokens=True)
+                tokens += plain["input_ids"]
         return tokens + self._tokenizer(rest, add_special_tokens=False)["input_ids"]
 
     def _end_tokens(self, folder: Path) -> frozenset[int]:

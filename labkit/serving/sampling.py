@@ -26,7 +26,7 @@ class Picker:
 
 
 def penalised(logits: np.ndarray, tokens: list[int], penalty: float) -> np.ndarray:
-    """Logits with those of `tokens` divided by the penalty, or multiplied where negative (CTRL, Keskar et al. 2019, section 4.1)."""
+    """Logits, those of `tokens` divided by the penalty, multiplied where negative (CTRL, Keskar et al. 2019, 4.1)."""
     logits = logits.copy()
     seen = np.unique(tokens)
     logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
@@ -36,8 +36,8 @@ def penalised(logits: np.ndarray, tokens: list[int], penalty: float) -> np.ndarr
 def candidates(logits: np.ndarray, sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:
     """The ids that can be drawn, likeliest first, and their probabilities (float64, sum 1).
 
-    First the `top_k` largest, then the fewest of them that hold `top_p` of the probability (nucleus sampling, Holtzman et
-    al. 2020, section 3.1).
+    First the `top_k` largest, then the fewest of them that hold `top_p` of the probability (nucleus sampling, Holtzman
+    et al. 2020, section 3.1).
     """
     count = min(sampling.top_k or len(logits), len(logits))
     ids = np.argpartition(-logits, count - 1)[:count]

@@ -26,7 +26,8 @@ def open_engine(base: BaseModel, run: Run | None, threads: int | None) -> Engine
     chat = ChatTokens(base.folder)
     backend = Transformers(base, run)
     if run is not None and backend.adapter_sha256 != run.manifest()["adapter"]["sha256"]:
-        raise LabError(f"run {run.key}: the loaded adapter ({short(backend.adapter_sha256)}) is not the manifest's; train it anew")
+        raise LabError(f"run {run.key}: the loaded adapter ({short(backend.adapter_sha256)}) is not the manifest's; "
+                       "train it anew")
     return ChatEngine(backend, chat, Weights(base.name, backend.base_sha256, backend.adapter_sha256, NAME), threads)
 
 
@@ -42,7 +43,8 @@ class Transformers:
         try:
             model = AutoModelForCausalLM.from_pretrained(str(base.folder), dtype=best_dtype(), local_files_only=True)
         except (OSError, ValueError) as error:
-            raise LabError(f"base model {base.name} cannot be loaded from {base.folder}: {str(error).splitlines()[0]}") from error
+            reason = str(error).splitlines()[0]
+            raise LabError(f"base model {base.name} cannot be loaded from {base.folder}: {reason}") from error
         self.base_sha256 = _loaded_hash(base)
         if self.base_sha256 != before:
             raise LabError(f"{base.folder} changed while it was loaded; try again")
@@ -56,7 +58,7 @@ class Transformers:
         self._held = 0
         self._cache: Any = None
 
-    def evaluate(self, tokens: list[int], start: int, threads: int) -> np.ndarray:
+    def evaluate(self, tokens: list[int], start: int, threads: int, wanted: bool = True) -> np.ndarray | None:
         import torch
         from transformers import DynamicCache
 
@@ -69,7 +71,7 @@ class Transformers:
                 rows = torch.tensor([tokens], device=self._device)  # (1, tokens)
                 output = self._model(input_ids=rows, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
                 self._held = start + len(tokens)
-                return output.logits[0, -1].float().cpu().numpy()
+                return output.logits[0, -1].float().cpu().numpy() if wanted else None
         finally:
             torch.set_num_threads(before)
 
@@ -124,7 +126,8 @@ def _with_adapter(model, run: Run):
         adapted = get_peft_model(model, config)
         loaded = set_peft_model_state_dict(adapted, tensors)
     except (SafetensorError, ValueError, TypeError, RuntimeError) as error:
-        raise LabError(f"run {run.key}: its adapter does not fit the base model: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        raise LabError(f"run {run.key}: its adapter does not fit the base model: {reason}") from error
     missing = [name for name in loaded.missing_keys if "lora_" in name]
     if loaded.unexpected_keys or missing:
         raise LabError(f"run {run.key}: its adapter does not fit the base model ({len(missing)} tensors missing, "

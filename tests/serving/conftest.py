@@ -26,4 +26,5 @@ def kind(request):
 
 @pytest.fixture
 def chat():
-    return [{"role": "system", "content": "Answer briefly, and name the day."}, {"role": "user", "content": "When do you open?"}]
+    return [{"role": "system", "content": "Answer briefly, and name the day."},
+            {"role": "user", "content": "When do you open?"}]

@@ -122,7 +122,8 @@ def test_half_an_adapter_is_refused(tiny, tmp_path):
     tensors.pop(next(name for name in tensors if "lora_B" in name))
     config = json.loads((run.adapter_folder / "adapter_config.json").read_text())
     with pytest.raises(LabError, match="lora_A and lora_B"):
-        adapters.convert(save(tensors), config, json.loads((tiny.folder / "config.json").read_text()), tmp_path / "a.gguf", {})
+        base_config = json.loads((tiny.folder / "config.json").read_text())
+        adapters.convert(save(tensors), config, base_config, tmp_path / "a.gguf", {})
 
 
 def test_llamacpp_itself_reads_the_hash_that_an_engine_reports(tiny, tiny_runs):

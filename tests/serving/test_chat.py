@@ -67,7 +67,7 @@ def test_a_tokenizer_without_a_template_is_refused(tiny, tmp_path):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cs"], exclude_characters="\ufffd"), max_size=30))
+@given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\ufffd"), max_size=30))
 def test_characters_split_over_tokens_come_out_whole(tokens, text):
     ids = tokens._tokenizer(text, add_special_tokens=False)["input_ids"]
     assume(tokens._tokenizer.decode(ids) == text)  # its vocabulary lacks a few bytes of rare characters

@@ -55,24 +55,25 @@ def test_a_base_pane_answers_as_the_base_alone_does(tiny, tiny_runs, opened):
         chat = [{"role": "user", "content": question}]
         tokens = base._chat.encode(chat)
         with torch.inference_mode():
-            wanted = model.generate(torch.tensor([tokens]), max_new_tokens=5, do_sample=False, eos_token_id=2)[0, len(tokens):]
+            whole = model.generate(torch.tensor([tokens]), max_new_tokens=5, do_sample=False, eos_token_id=2)[0]
         said = answer(base, chat, Sampling(max_tokens=5))
-        assert said == base._chat._tokenizer.decode(wanted, skip_special_tokens=True).rstrip("\ufffd")
+        assert said == base._chat._tokenizer.decode(whole[len(tokens):], skip_special_tokens=True).rstrip("\ufffd")
         differ += answer(adapted, chat, Sampling(max_tokens=5)) != said
     assert differ == 4
 
 
 def test_panes_at_work_at_the_same_time_never_swap(tiny, tiny_runs, chat, kind, opened):
     engines = [opened(tiny, run, kind=kind, threads=1) for run in (*tiny_runs, None)]
-    alone = [[answer(engine, chat, Sampling(max_tokens=40, seed=seed, temperature=0.5 * seed)) for seed in range(3)] for engine in engines]
+    draws = [Sampling(max_tokens=40, seed=seed, temperature=0.5 * seed) for seed in range(3)]
+    alone = [[answer(engine, chat, sampling) for sampling in draws] for engine in engines]
     hashes = [engine.weights for engine in engines]
     assert len({tuple(texts) for texts in alone}) == 3
     for _ in range(4):
         together = [[], [], []]
 
         def work(pane, found):
-            for seed in range(3):
-                found.append(answer(engines[pane], chat, Sampling(max_tokens=40, seed=seed, temperature=0.5 * seed)))
+            for sampling in draws:
+                found.append(answer(engines[pane], chat, sampling))
 
         threads = [threading.Thread(target=work, args=(pane, found)) for pane, found in enumerate(together)]
         [thread.start() for thread in threads]
@@ -127,7 +128,8 @@ def test_a_base_whose_file_is_not_what_its_hash_says_is_refused(tmp_path, kind):
 def test_a_gguf_with_another_vocabulary_is_refused(tmp_path):
     base = make_base(tmp_path / "base")
     text = (base.folder / "tokenizer.json").read_text()
-    (base.folder / "tokenizer.json").write_text(text.replace('"he"', '"hx"').replace('"h",\n        "e"', '"h",\n        "x"'))
+    changed = text.replace('"he"', '"hx"').replace('"h",\n        "e"', '"h",\n        "x"')
+    (base.folder / "tokenizer.json").write_text(changed)
     with pytest.raises(LabError, match="vocabulary"):
         open_engine(base, kind="llama.cpp")
 
@@ -157,7 +159,8 @@ def test_auto_takes_llamacpp_where_there_is_a_gguf_and_no_gpu(tiny, opened, monk
 
 def test_what_cannot_be_opened_says_why(tiny):
     for base, settings, says in ((tiny, {"kind": "onnx"}, ", ".join(KINDS)), (tiny, {"threads": 0}, "threads"),
-                                 (without_gguf(tiny), {"kind": "llama.cpp"}, "no GGUF"), (models.resolve("minilm-l6"), {}, "cannot write text")):
+                                 (without_gguf(tiny), {"kind": "llama.cpp"}, "no GGUF"),
+                                 (models.resolve("minilm-l6"), {}, "cannot write text")):
         with pytest.raises(LabError, match=says.replace(".", r"\.")):
             open_engine(base, **settings)
 
@@ -185,7 +188,8 @@ def test_the_end_of_turn_token_ends_an_answer_and_is_not_shown(tiny, chat, kind,
 def test_the_same_seed_gives_the_same_answer_and_another_seed_another(tiny, chat, kind, opened):
     engine = opened(tiny, kind=kind, threads=1)
     drawn = Sampling(temperature=1.0, max_tokens=40, seed=1)
-    assert answer(engine, chat, drawn) == answer(engine, chat, drawn) != answer(engine, chat, dataclasses.replace(drawn, seed=2))
+    other = answer(engine, chat, dataclasses.replace(drawn, seed=2))
+    assert answer(engine, chat, drawn) == answer(engine, chat, drawn) != other
 
 
 def test_a_chat_that_does_not_fit_is_refused_before_anything_is_evaluated(tiny, kind, opened):
@@ -222,7 +226,7 @@ def test_only_what_is_new_is_evaluated(tiny, chat, kind, opened):
     engine = opened(tiny, kind=kind)
     evaluated = []
     real = engine._backend.evaluate
-    engine._backend.evaluate = lambda tokens, start, threads: evaluated.append(len(tokens)) or real(tokens, start, threads)
+    engine._backend.evaluate = lambda tokens, *rest: evaluated.append(len(tokens)) or real(tokens, *rest)
     engine.warm(chat[:1])
     warmed, prompt = sum(evaluated), len(engine._chat.encode(chat))
     evaluated.clear()

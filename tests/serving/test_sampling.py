@@ -40,7 +40,8 @@ def test_temperature_sharpens_as_the_softmax_says():
     assert probabilities == pytest.approx([value / sum(squares) for value in squares])
 
 
-@pytest.mark.parametrize("sampling", [Sampling(temperature=0.7, top_k=20, top_p=0.8), Sampling(temperature=1.4, top_k=0, top_p=0.95)])
+@pytest.mark.parametrize("sampling", [Sampling(temperature=0.7, top_k=20, top_p=0.8),
+                                      Sampling(temperature=1.4, top_k=0, top_p=0.95)])
 def test_the_candidates_are_those_of_transformers(sampling):
     import torch
     from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
@@ -65,7 +66,10 @@ def test_tokens_come_as_often_as_their_probability():
 
 
 def test_the_same_seed_draws_the_same_and_another_seed_does_not():
-    draw = lambda seed: [picker.pick(LOGITS, []) for picker in [Picker(Sampling(temperature=1, seed=seed))] for _ in range(40)]  # noqa: E731
+    def draw(seed):
+        picker = Picker(Sampling(temperature=1, seed=seed))
+        return [picker.pick(LOGITS, []) for _ in range(40)]
+
     assert draw(1) == draw(1) != draw(2)
 
 
@@ -74,13 +78,14 @@ def test_the_repeat_penalty_is_that_of_transformers():
     from transformers import RepetitionPenaltyLogitsProcessor
 
     logits = np.array([2.0, -1.0, 0.5, 3.0], dtype=np.float32)
-    wanted = RepetitionPenaltyLogitsProcessor(1.3)(torch.tensor([[0, 1, 1]]), torch.tensor(logits)[None].clone())[0].numpy()
+    penalise = RepetitionPenaltyLogitsProcessor(1.3)
+    wanted = penalise(torch.tensor([[0, 1, 1]]), torch.tensor(logits)[None].clone())[0].numpy()
     assert penalised(logits, [0, 1, 1], 1.3) == pytest.approx(wanted)
     assert logits[0] == 2.0  # the caller's logits stay as they are
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -0.1}, {"top_p": 0}, {"top_p": 1.01}, {"top_k": -1}, {"max_tokens": 0},
-                                   {"seed": -1}, {"repeat_penalty": 0}])
+@pytest.mark.parametrize("wrong", [{"temperature": -0.1}, {"top_p": 0}, {"top_p": 1.01}, {"top_k": -1},
+                                   {"max_tokens": 0}, {"seed": -1}, {"repeat_penalty": 0}])
 def test_a_value_out_of_range_is_refused_by_name(wrong):
     with pytest.raises(LabError, match=next(iter(wrong))):
         Sampling(**wrong)

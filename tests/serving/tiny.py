@@ -9,11 +9,12 @@ import numpy as np
 from labkit.models import BaseModel, folder_hash
 from labkit.runs import Run
 
-TEMPLATE = ("{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+TEMPLATE = ("{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+            "{{ message['content'] }}<|im_end|>\n{% endfor %}"
             "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-SIZES = {"vocab_size": 320, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
-         "num_key_value_heads": 2, "max_position_embeddings": 1024, "tie_word_embeddings": False,
+SIZES = {"vocab_size": 320, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
+         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 1024, "tie_word_embeddings": False,
          "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 0, "initializer_range": 0.12}
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -36,7 +37,7 @@ def write_tokenizer(folder):
 
 
 def interleaved(rows, heads):
-    """The row order of llama.cpp, written out: within each head, row i of the first half and then row i of the second."""
+    """llama.cpp's row order, written out: within each head, row i of the first half, then row i of the second."""
     width = len(rows) // heads
     order = [head * width + half * (width // 2) + row
              for head in range(heads) for row in range(width // 2) for half in range(2)]
@@ -61,7 +62,8 @@ def write_gguf(model, vocabulary, path):
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_vocab_size(config.vocab_size)
-    writer.add_rope_dimension_count(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    writer.add_rope_dimension_count(width)
     if name == "qwen3":
         writer.add_key_length(config.head_dim)
         writer.add_value_length(config.head_dim)
@@ -79,7 +81,8 @@ def write_gguf(model, vocabulary, path):
         module, kind = key.rsplit(".", 1)
         rows = tensor.float().numpy()
         if name == "llama" and module.endswith(("q_proj", "k_proj")):
-            rows = interleaved(rows, config.num_attention_heads if module.endswith("q_proj") else config.num_key_value_heads)
+            queries = module.endswith("q_proj")
+            rows = interleaved(rows, config.num_attention_heads if queries else config.num_key_value_heads)
         writer.add_tensor(f"{names.get_name(module)}.{kind}", np.ascontiguousarray(rows, dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -117,7 +120,8 @@ def make_run(base, folder, seed=1, size=0.2, **changes):
     model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
     layers = model.config.num_hidden_layers
     top = list(range(1, layers)) if layers < 10 else list(range(layers - 10, layers))
-    settings = {"r": 4, "lora_alpha": 6, "target_modules": TARGETS, "layers_to_transform": top, "layers_pattern": "layers"}
+    settings = {"r": 4, "lora_alpha": 6, "target_modules": TARGETS, "layers_to_transform": top,
+                "layers_pattern": "layers"}
     adapted = get_peft_model(model, LoraConfig(**{**settings, **changes}))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
