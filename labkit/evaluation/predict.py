@@ -6,8 +6,11 @@ leaves the batch; logits are made for last positions only; an adapter is merged 
 This module knows nothing about scores: it gives texts, and what can be read from them.
 """
 
+import math
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +31,7 @@ Progress = Callable[[int, int], None]  # (answers finished, answers in all)
 
 ROWS = 128  # a batch; 64 to 128 rows is where bf16 products of a 135M model come near the processor's rate
 CACHE_BYTES = 1_200_000_000  # keys and values of a batch; longer prompts make smaller batches
+WORKER_ROWS = 24  # the fewest rows for which a batch of its own is worth while
 CHUNK_TOKENS = 1024  # prompt tokens that go through the model at once
 
 # Decoders whose attention is plain: softmax(q k / scale + causal mask) over all positions. Others go through `generate`.
@@ -226,8 +230,8 @@ class _Batch:
             weights = torch.cat([shared, scores[part]], -1).softmax(-1)
             on_start, on_own = weights.split([len(group.start), scores.shape[-1]], -1)
             on_start = on_start.transpose(0, 1).reshape(heads, -1, len(group.start)) @ group.values[layer]
-            outputs.append(torch.baddbmm(on_start.view(heads, part.stop - part.start, -1, size).transpose(0, 1).flatten(0, 1),
-                                         on_own.flatten(0, 1), values[part].flatten(0, 1)))
+            on_start = on_start.view(heads, part.stop - part.start, -1, size).transpose(0, 1)
+            outputs.append((on_own @ values[part]).add_(on_start))
         merged = torch.cat([output.reshape(-1, query_heads, tokens, size) for output in outputs])
         return merged.transpose(1, 2)
 
@@ -251,7 +255,7 @@ class _Decoder:
         self.model, self.prompts, self.limits, self.ends, self.written, self.report = model, prompts, limits, ends, written, report
         self.layers, self.heads = config.num_hidden_layers, config.num_key_value_heads
         self.size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.done = 0
+        self.done, self.lock, self.stopped = 0, threading.Lock(), False
 
     def run(self) -> None:
         from transformers import AttentionInterface
@@ -263,20 +267,17 @@ class _Decoder:
             groups = _groups(self.prompts)
             for group in groups:
                 self._run_start(group)
-            for batch_rows in self._batches(groups):
-                self._run_batch(groups, batch_rows)
+            self._run_batches(groups)
         finally:
             self.model.set_attn_implementation(before)
 
     def _buffers(self, rows: int, places: int) -> _Batch:
         import torch
 
-        def make(*shape, dtype):
-            return torch.zeros(*shape, dtype=dtype, device=self.model.device)  # not empty: a NaN times a weight of 0 is NaN
-
-        return _Batch(make(self.layers, rows, self.heads, self.size, places, dtype=self.model.dtype),
-                      make(self.layers, rows, self.heads, places, self.size, dtype=self.model.dtype),
-                      make(rows, places, dtype=torch.bool))
+        like = {"dtype": self.model.dtype, "device": self.model.device}
+        return _Batch(torch.empty(self.layers, rows, self.heads, self.size, places, **like),
+                      torch.empty(self.layers, rows, self.heads, places, self.size, **like),
+                      torch.zeros(rows, places, dtype=torch.bool, device=self.model.device))
 
     def _forward(self, batch: _Batch, tokens: "torch.Tensor", positions: "torch.Tensor") -> "torch.Tensor":
         """Run int tokens (rows, tokens); gives the hidden states after the last of them, (rows, hidden size)."""
@@ -306,28 +307,50 @@ class _Decoder:
         hidden = place < padding[:, None]
         batch.rows, batch.places, batch.first_place = slice(row, row + len(own)), slice(end - width, end), end - width
         batch.hidden[batch.rows, : end - width] = True
+        batch.keys[:, batch.rows, :, :, : end - width] = 0  # what memory held there may be NaN, and NaN times 0 is NaN
+        batch.values[:, batch.rows, :, : end - width] = 0
         batch.hidden[batch.rows, end - width : end] = hidden
         batch.mask = (hidden[:, None, :] | (place > place[:, None]))[:, None]
         return self._forward(batch, tokens, offset + (place - padding[:, None]).clamp_min(0))
 
-    def _batches(self, groups: list[_Group]) -> list[list[int]]:
-        """Prompt numbers by batch: sorted by group, then by length."""
+    def _run_batches(self, groups: list[_Group]) -> None:
+        """Run all batches, on a processor two or more at once with a share of the threads each: most steps are many small
+        operations, whose threads would wait for each other longer than they compute."""
+        import torch
+
+        threads = torch.get_num_threads()
+        workers = 1 if self.model.device.type == "cuda" else max(1, min(threads, len(self.prompts) // WORKER_ROWS))
+
+        def work(rows: list[int]) -> None:
+            torch.set_num_threads(threads // workers)  # holds for the calling thread
+            with torch.inference_mode():
+                self._run_batch(groups, rows)
+
+        try:
+            with ThreadPoolExecutor(workers) as pool:
+                try:
+                    for done in as_completed([pool.submit(work, rows) for rows in self._batches(groups, workers)]):
+                        done.result()
+                except BaseException:
+                    self.stopped = True
+                    pool.shutdown(cancel_futures=True)
+                    raise
+        finally:
+            torch.set_num_threads(threads)
+
+    def _batches(self, groups: list[_Group], workers: int) -> list[list[int]]:
+        """Prompt numbers by batch, each batch sorted by group and length, all batches with about the same work."""
         rows = [row for group in groups for row in sorted(group.prompts, key=lambda row: len(self.prompts[row]))]
-        start = {row: len(group.start) for group in groups for row in group.prompts}
-        found: list[list[int]] = []
-        wide = limit = 0
-        for row in rows:
-            wide, limit = max(wide, len(self.prompts[row]) - start[row]), max(limit, self.limits[row])
-            one = 2 * self.layers * self.heads * self.size * self.model.dtype.itemsize * (wide + limit)
-            if not found or len(found[-1]) == ROWS or (len(found[-1]) + 1) * one > CACHE_BYTES:
-                found.append([])
-                wide, limit = len(self.prompts[row]) - start[row], self.limits[row]
-            found[-1].append(row)
-        return found
+        widest = max(len(self.prompts[row]) - len(group.start) for group in groups for row in group.prompts)
+        one = 2 * self.layers * self.heads * self.size * self.model.dtype.itemsize * (widest + max(self.limits))
+        fit = max(1, min(ROWS, CACHE_BYTES // workers // one))
+        count = min(len(rows), workers * math.ceil(len(rows) / (fit * workers)))
+        return [rows[at::count] for at in range(count)]
 
     def _run_batch(self, groups: list[_Group], rows: list[int]) -> None:
         import torch
 
+        groups = [replace(group) for group in groups]  # with places of their own
         of = {row: group for group in groups for row in group.prompts}
         own = [self.prompts[row][len(of[row].start) :] for row in rows]
         end, limit = max(map(len, own)), max(self.limits[row] for row in rows)
@@ -342,7 +365,7 @@ class _Decoder:
         for place in range(end, end + limit + 1):
             keep = self._take(batch, rows, tokens.tolist())
             tokens, positions = tokens[keep], positions[keep]
-            if not rows:
+            if not rows or self.stopped:
                 return
             batch.rows, batch.places, batch.first_place = slice(0, len(rows)), slice(place, place + 1), 0
             batch.mask = batch.hidden[: len(rows), None, None, : place + 1]
@@ -357,9 +380,10 @@ class _Decoder:
             if token not in self.ends:
                 self.written[row].append(token)
             if token in self.ends or len(self.written[row]) >= self.limits[row]:
-                self.done += 1
                 self._drop(batch, rows, keep, at)
-                self.report(self.done, len(self.prompts))
+                with self.lock:
+                    self.done += 1
+                    self.report(self.done, len(self.prompts))
         return keep
 
     def _drop(self, batch: _Batch, rows: list[int], keep: list[int], hole: int) -> None:

@@ -49,7 +49,8 @@ def test_a_label_with_one_value_is_refused(tmp_path, service):
 
 
 @pytest.mark.parametrize(("mapping", "says"), [
-    ("text", "FIELD=COLUMN"), ("intent=a", "needs text=COLUMN"), ("text=a", "at least one answer field"), ("text=a,mood=b", "no field 'mood'"),
+    ("text", "FIELD=COLUMN"), ("intent=a", "needs text=COLUMN"), ("text=a", "at least one answer field"),
+    ("text=a,mood=b", "no field 'mood'"),
     ("text=a,text=b,intent=c", "twice"),
 ])
 def test_a_wrong_mapping_is_explained(service, mapping, says):

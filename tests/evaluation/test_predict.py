@@ -1,16 +1,22 @@
 """Answers to many prompts at once are those that transformers gives one by one."""
 
 import random
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from labkit import models, records, runs
 from labkit.evaluation import predict
-from labkit.scenarios import Field, Label, Scenario, answers
 
 torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tiny models are faster so, and other processes cannot slow them down as much."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
 
 SHAPE = dict(vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
              num_key_value_heads=2, max_position_embeddings=512)
@@ -68,6 +74,28 @@ def test_small_batches_and_chunks_give_the_same_answers(monkeypatch):
     assert predict.generate(model, prompts, [12] * 15, {999}) == expected
     monkeypatch.setattr(predict, "CACHE_BYTES", 1)
     assert predict.generate(model, prompts, [12] * 15, {999}) == expected
+
+
+def test_batches_that_run_side_by_side_give_the_same_answers(monkeypatch):
+    model, draw = tiny("Llama", 4), random.Random(9)
+    prompts = prompts_with_starts(draw, 22)
+    limits = [draw.randint(1, 20) for _ in prompts]
+    expected = one_by_one(model, prompts, limits, {7})
+    torch.set_num_threads(3)
+    monkeypatch.setattr(predict, "WORKER_ROWS", 6)
+    assert predict.generate(model, prompts, limits, {7}) == expected
+    assert torch.get_num_threads() == 3
+
+
+def test_an_error_in_one_batch_ends_the_others_and_reaches_the_caller(monkeypatch):
+    torch.set_num_threads(2)
+    monkeypatch.setattr(predict, "WORKER_ROWS", 2)
+
+    def stop(done, total):
+        raise RuntimeError("stop here")
+
+    with pytest.raises(RuntimeError, match="stop here"):
+        predict.generate(tiny("Llama"), [[1, 2], [3], [4, 5, 6], [8]], [400, 1, 400, 400], {999}, stop)
 
 
 def test_a_model_with_a_sliding_window_goes_through_transformers_and_gives_the_same_answers():
