@@ -10,14 +10,14 @@ E from there. Decision: approve below 38, decline from 60, review between; with 
 year after year (company) the score must be below 30 for approval and from 50 it is declined.
 """
 
-import json
 import random
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-SCENARIO = "finance"
+EACH = {"en": 7, "zh": 2}  # phrasings a frame
 BASE = 3
 NOISE = 3
 POINTS = {
@@ -85,16 +85,17 @@ def profile(kind: str, draw: random.Random) -> dict[str, int]:
     return {fact: min(len(points) - 1, int((0.62 * lean + 0.38 * draw.random()) * len(points))) for fact, points in POINTS[kind].items()}
 
 
-def tell(kind: str, language: str, frame: str, buckets: dict[str, int], values: dict[str, str], draw: random.Random) -> str:
-    """The frame with its facts told."""
+def tell(kind: str, language: str, frame: str, buckets: dict[str, int], draw: random.Random) -> str:
+    """The frame with its facts told; other slots are left for make.py."""
     with (HERE / "cores" / "finance_facts.toml").open("rb") as file:
         wordings = tomllib.load(file)[kind][language]
-    told = dict(values, who=draw.choice(_WHO[language]))
+    amount = draw.choice((1900, 2500, 3900, 4800, 6500, 7900, 9900, 12000, 14900, 21000, 26000, 34000, 48000, 75000, 120000))
+    told = {"who": draw.choice(_WHO[language]), "amount": f"${amount:,}" if language == "en" else f"{amount}元"}
     for fact, bucket in buckets.items():
         low, high, digits = _NUMBERS.get(fact, {}).get(bucket, (0, 0, 0))
         number = f"{draw.uniform(low, high):.{digits}f}" if digits else str(draw.randint(int(low), int(high)))
         told[fact] = draw.choice(wordings[fact][bucket]).replace("{n}", number).replace("{p}", number)
-    text = frame.format(**told)
+    text = re.sub(r"\{(\w+)\}", lambda match: told.get(match.group(1), match.group(0)), frame)
     if language == "zh":
         return text
     sentences = [sentence[:1].upper() + sentence[1:] for sentence in text.split(". ")]
@@ -111,18 +112,19 @@ def reasons(kind: str, language: str, buckets: dict[str, int]) -> str:
     return "、".join(told) if language == "zh" else ", ".join(told).capitalize()
 
 
-def expand(core: dict[str, Any], language: str, count: int, values, draw: random.Random) -> list[dict[str, Any]]:
-    """`count` phrasings of a frame, each with its own profile: {text, answer, profile}."""
-    kind, found = core["kind"], []
-    for _ in range(count):
-        buckets = profile(kind, draw)
-        points = max(0, min(100, score(kind, buckets) + draw.randint(-NOISE, NOISE)))
-        answer = {"risk_score": points, "grade": grade(points), "decision": decision(kind, buckets, points),
-                  "reasons": reasons(kind, language, buckets)}
-        found.append({"text": tell(kind, language, core["frame"], buckets, values(), draw), "answer": answer, "profile": buckets})
+def expand(lines: list[dict[str, Any]], language: str, splits: dict[str, str], seed: int) -> list[dict[str, Any]]:
+    """The frames as cores: each with its phrasings {text, answer, meta}, as many as make about 460 (en) or 128 (zh) in all."""
+    found = []
+    for line in lines:
+        draw = random.Random(f"{seed}:{line['core']}")
+        found.append({"core": line["core"], "answer": {}, "phrasings": [
+            _phrasing(line["kind"], language, line["frame"], draw) for _ in range(EACH[language])]})
     return found
 
 
-def read_frames(path: Path) -> list[dict[str, Any]]:
-    """The frames of a language, one JSON object a line."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def _phrasing(kind: str, language: str, frame: str, draw: random.Random) -> dict[str, Any]:
+    buckets = profile(kind, draw)
+    points = max(0, min(100, score(kind, buckets) + draw.randint(-NOISE, NOISE)))
+    answer = {"risk_score": points, "grade": grade(points), "decision": decision(kind, buckets, points),
+              "reasons": reasons(kind, language, buckets)}
+    return {"text": tell(kind, language, frame, buckets, draw), "answer": answer, "meta": {"kind": kind, "profile": buckets}}
