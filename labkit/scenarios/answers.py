@@ -66,14 +66,29 @@ def render(scenario: Scenario, answer: Answer, language: str) -> str:
     Raises:
         LabError: see `tidy`.
     """
+    return _render(scenario, answer, language)[0]
+
+
+def value_spans(scenario: Scenario, answer: Answer, language: str) -> list[tuple[Field, int, int]]:
+    """Where each field's value stands in what `render` writes: (field, first character, one behind the last).
+
+    Raises:
+        LabError: see `tidy`.
+    """
+    return _render(scenario, answer, language)[1]
+
+
+def _render(scenario: Scenario, answer: Answer, language: str) -> tuple[str, list[tuple[Field, int, int]]]:
     colon = "\uff1a" if language == "zh" else ": "
     answer = tidy(scenario, answer)
-    lines = []
+    text, spans = "", []
     for field in scenario.fields:
         if field.name in answer:
+            text += ("\n" if text else "") + field.title[language] + colon
             shown = field.show(answer[field.name], language).replace("\n", "\n" + _INDENT)
-            lines.append(f"{field.title[language]}{colon}{shown}")
-    return "\n".join(lines)
+            spans.append((field, len(text), len(text) + len(shown)))
+            text += shown
+    return text, spans
 
 
 def parse(scenario: Scenario, text: str) -> Answer:

@@ -1,7 +1,6 @@
-"""llama.cpp under an engine: the base's GGUF, mapped, with an adapter of its own in a context of its own.
+"""llama.cpp under an engine: the base's weights (see `weights`) with an adapter of its own in a context of its own.
 
-Every engine loads its own model. The weights are mapped from the same file, so that the pages in memory are shared, and
-an adapter cannot reach another engine's context. Uses llama.cpp's C interface as `llama_cpp` gives it.
+Every engine loads its own model, so that an adapter cannot reach another engine's context. Uses llama.cpp's C interface as `llama_cpp` gives it.
 """
 
 import collections
@@ -16,7 +15,7 @@ from labkit.errors import LabError
 from labkit.files import short
 from labkit.models import BaseModel
 from labkit.runs import Run
-from labkit.serving import Engine, Weights, adapters
+from labkit.serving import Engine, Weights, adapters, weights
 from labkit.serving.chat import ChatTokens
 from labkit.serving.engine import CONTEXT, ChatEngine, chunk_for
 
@@ -34,8 +33,8 @@ def open_engine(base: BaseModel, run: Run | None, threads: int | None) -> Engine
         if run is not None and backend.adapter_sha256 != run.manifest()["adapter"]["sha256"]:
             raise LabError(f"run {run.key}: the loaded adapter ({short(backend.adapter_sha256)}) is not the manifest's; "
                            "train it anew")
-        weights = Weights(base.name, backend.base_sha256, backend.adapter_sha256, NAME)
-        return ChatEngine(backend, chat, weights, threads)
+        loaded = Weights(base.name, backend.base_sha256, backend.adapter_sha256, NAME)
+        return ChatEngine(backend, chat, loaded, threads)
     except BaseException:
         backend.close()
         raise
@@ -56,18 +55,16 @@ class LlamaCpp:
             raise
 
     def _load_base(self, base: BaseModel) -> None:
-        self.base_sha256 = models.hash_file(base.gguf)
-        if self.base_sha256 != base.sha256:
-            raise LabError(f"{base.gguf} ({short(self.base_sha256)}) is not the base model {base.name} "
-                           f"({short(base.sha256)}); reinstall it")
+        path = weights.for_llamacpp(base)
+        before = models.hash_file(path)
         parameters = llama_cpp.llama_model_default_params()
-        parameters.load_mode = llama_cpp.LLAMA_LOAD_MODE_MMAP
         parameters.n_gpu_layers = 999 if llama_cpp.llama_supports_gpu_offload() else 0
-        self._model = llama_cpp.llama_model_load_from_file(str(base.gguf).encode(), parameters)
+        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
         if self._model is None:
-            raise LabError(f"llama.cpp cannot read {base.gguf}: {_last_error()}")
-        if models.hash_file(base.gguf) != self.base_sha256:
-            raise LabError(f"{base.gguf} changed while it was loaded; try again")
+            raise LabError(f"llama.cpp cannot read {path}: {_last_error()}")
+        if models.hash_file(path) != before:
+            raise LabError(f"{path} changed while it was loaded; try again")
+        self.base_sha256 = weights.source_of(path, base)
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
         self._tokens = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
         self.context = min(CONTEXT, llama_cpp.llama_model_n_ctx_train(self._model))

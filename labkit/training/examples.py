@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from labkit import records as recs
 from labkit.errors import LabError
-from labkit.scenarios import Scenario
+from labkit.scenarios import Scenario, answers
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Example:
     """One record as tokens. `tokens[answer_start:]` is the answer, which alone counts for the loss; `group` numbers the
-    prefix it shares (see `Encoded.prefixes`)."""
+    prefix it shares (see `Encoded.prefixes`); `decisive` are the places in the answer of the labels' and numbers' tokens."""
 
     tokens: tuple[int, ...]
     answer_start: int
     group: int = 0
+    decisive: frozenset[int] = frozenset()
 
     @property
     def answer_tokens(self) -> int:
@@ -61,23 +62,35 @@ def encode(records: "Dataset", scenario: Scenario, tokenizer, max_tokens: int, s
     Raises:
         LabError: no record has an answer that fits.
     """
-    rows, too_long = [], []
+    rows: list[tuple[str, list[int], list[int], frozenset[int]]] = []
+    too_long = []
     for record in records:
         prompt = recs.prompt(record, scenario)
         start = chat_tokens(tokenizer, prompt)
-        answer = tokenizer(recs.target(record, scenario) + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
+        answer, decisive = _answer_tokens(tokenizer, record, scenario)
         if len(start) + len(answer) > max_tokens:
             too_long.append(record["id"])
         else:
-            rows.append((prompt[0]["content"], start, answer))
+            rows.append((prompt[0]["content"], start, answer, decisive))
     if not rows:
         raise LabError(f"none of {len(records)} records fits into {max_tokens} tokens; raise max_tokens in the recipe")
     groups: dict[str, int] = {}
-    for system, _, _ in rows:
+    for system, *_ in rows:
         groups.setdefault(system if share_prefix else "", len(groups))
-    examples = [Example(tuple(start + answer), len(start), groups[system if share_prefix else ""]) for system, start, answer in rows]
+    examples = [Example(tuple(start + answer), len(start), groups[system if share_prefix else ""], decisive)
+                for system, start, answer, decisive in rows]
     prefixes = [_common_prefix([e for e in examples if e.group == group]) if share_prefix else () for group in range(len(groups))]
     return Encoded(examples, prefixes, too_long)
+
+
+def _answer_tokens(tokenizer, record, scenario: Scenario) -> tuple[list[int], frozenset[int]]:
+    """The answer's token ids with the end token, and the places of those that hold a label or a number."""
+    coded = tokenizer(recs.target(record, scenario) + tokenizer.eos_token, add_special_tokens=False, return_offsets_mapping=True)
+    spans = [(start, end) for field, start, end in answers.value_spans(scenario, record["answer"], record["language"])
+             if field.kind != "text"]
+    decisive = frozenset(place for place, (start, end) in enumerate(coded["offset_mapping"])
+                         if any(start < last and end > first for first, last in spans))
+    return coded["input_ids"], decisive
 
 
 def _common_prefix(examples: list[Example]) -> tuple[int, ...]:

@@ -30,6 +30,8 @@ class Recipe:
         schedule: `cosine`, `linear` (both down to `final_rate`) or `constant`, after a linear warm-up.
         warmup: share of the steps over which the learning rate rises.
         final_rate: the learning rate at the end as a share of the peak.
+        label_weight: how many times a token of a label or a number counts in the objective; the tokens of a text count once.
+            1 is plain cross-entropy. The reported losses are always plain.
         clip: largest norm of the gradient; 0 does not clip.
         epochs: passes over the training records.
         batch_size: records a step.
@@ -58,6 +60,7 @@ class Recipe:
     schedule: str = "cosine"
     warmup: float = 0.06
     final_rate: float = 0.05
+    label_weight: float = 1.0
     clip: float = 1.0
     epochs: int = 3
     batch_size: int = 8
@@ -86,6 +89,8 @@ class Recipe:
         for name in ("dropout", "warmup", "final_rate", "beta2"):
             if not 0 <= getattr(self, name) <= 1 or (name in ("dropout", "beta2") and getattr(self, name) == 1):
                 raise LabError(f"recipe: {name} must be from 0 to 1, not {getattr(self, name)}")
+        if not 0 < self.label_weight <= 100:
+            raise LabError(f"recipe: label_weight must be above 0 and at most 100, not {self.label_weight}")
         if not 0 < self.learning_rate < 1:
             raise LabError(f"recipe: learning_rate must be above 0 and below 1, not {self.learning_rate}")
         choices = {"method": ("lora",), "schedule": ("cosine", "linear", "constant"), "precision": ("auto", "bf16", "fp32")}

@@ -23,7 +23,7 @@ from labkit.runs import Run
 from labkit.scenarios import Scenario
 from labkit.training import adapter, checkpoint
 from labkit.training import recipe as recipes
-from labkit.training.examples import Encoded, batches, by_length, encode
+from labkit.training.examples import Encoded, Example, batches, by_length, encode
 from labkit.training.prefix_store import PrefixStore, open_or_build, pad_tokens
 from labkit.training.recipe import Recipe
 from labkit.training.split import SplitModel, check_exact, split
@@ -213,12 +213,14 @@ class _Training:
         """One optimiser step; gives the loss (nats an answer token, mean) and the gradient's norm before clipping."""
         import torch
 
-        answer_tokens = sum(self.train_data.examples[row].answer_tokens for row in rows)
+        examples = [self.train_data.examples[row] for row in rows]
+        answer_tokens = sum(example.answer_tokens for example in examples)
+        weight = sum(sum(self._weights(example)) for example in examples)
         total = 0.0
         for part in _micro_batches(self.train_data, rows, self.recipe.micro_tokens):
-            loss = self._loss_sum(self.train_data, self.train_store, part) / answer_tokens
-            loss.backward()
-            total += loss.item()
+            losses, weights = self._losses(self.train_data, self.train_store, part)
+            (losses @ weights / weight).backward()
+            total += losses.sum().item() / answer_tokens
         if not math.isfinite(total):
             raise LabError(f"run {self.run.key}: the loss is not a number; lower learning_rate "
                            f"({self.recipe.learning_rate}) or use precision = \"fp32\"")
@@ -230,8 +232,12 @@ class _Training:
         adapter.push(self.model, self.masters)
         return total, norm
 
-    def _loss_sum(self, data: Encoded, store: PrefixStore | None, rows: list[int]) -> "torch.Tensor":
-        """The sum of the cross-entropy over the rows' answer tokens, float32."""
+    def _weights(self, example: Example) -> list[float]:
+        """How much each answer token counts in the objective."""
+        return [self.recipe.label_weight if place in example.decisive else 1.0 for place in range(example.answer_tokens)]
+
+    def _losses(self, data: Encoded, store: PrefixStore | None, rows: list[int]) -> tuple["torch.Tensor", "torch.Tensor"]:
+        """The cross-entropy of each of the rows' answer tokens, and how much each counts: float32 (answer tokens,) both."""
         import torch
 
         group = data.examples[rows[0]].group
@@ -244,13 +250,15 @@ class _Training:
             prefix = store.prefix(group).to(self.device) if shared else None
             entered = store.rows(rows).to(self.device)
         hidden = self.parts.finish(entered, prefix)
-        before, answers = [], []
+        before, answers, weights = [], [], []
         for place, row in enumerate(rows):
             example = data.examples[row]
             before.append(hidden[place, example.answer_start - 1 - shared : len(example.tokens) - 1 - shared])
             answers += example.tokens[example.answer_start :]
+            weights += self._weights(example)
         logits = self.parts.head(torch.cat(before)).float()  # (answer tokens, vocabulary)
-        return torch.nn.functional.cross_entropy(logits, torch.tensor(answers, device=self.device), reduction="sum")
+        losses = torch.nn.functional.cross_entropy(logits, torch.tensor(answers, device=self.device), reduction="none")
+        return losses, torch.tensor(weights, device=self.device)
 
     def validation_loss(self) -> float:
         """Mean cross-entropy over the answer tokens of the validation records, nats."""
@@ -261,7 +269,7 @@ class _Training:
         with torch.no_grad():
             for rows in by_length(self.held_out.examples, 16):
                 for part in _micro_batches(self.held_out, rows, self.recipe.micro_tokens):
-                    total += self._loss_sum(self.held_out, self.held_out_store, part).item()
+                    total += self._losses(self.held_out, self.held_out_store, part)[0].sum().item()
         self.model.train()
         return total / sum(example.answer_tokens for example in self.held_out.examples)
 
