@@ -1,6 +1,7 @@
 """llama.cpp under an engine: the base's weights (see `weights`) with an adapter of its own in a context of its own.
 
-Every engine loads its own model, so that an adapter cannot reach another engine's context. Uses llama.cpp's C interface as `llama_cpp` gives it.
+Every engine loads its own model, so that an adapter cannot reach another engine's context. Uses llama.cpp's C interface as
+`llama_cpp` gives it.
 """
 
 import collections
