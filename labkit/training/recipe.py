@@ -31,7 +31,8 @@ class Recipe:
         warmup: share of the steps over which the learning rate rises.
         final_rate: the learning rate at the end as a share of the peak.
         label_weight: how many times a token of a label or a number counts in the objective; the tokens of a text count once.
-            1 is plain cross-entropy. The reported losses are always plain.
+            1 is plain cross-entropy. The reported losses are always plain. (Customer service, a quarter of the training cores held
+            out: 4 in place of 1 raises the accuracy of intent from 0.54 to 0.57 and of sentiment from 0.61 to 0.66.)
         clip: largest norm of the gradient; 0 does not clip.
         epochs: passes over the training records.
         batch_size: records a step.
@@ -60,7 +61,7 @@ class Recipe:
     schedule: str = "cosine"
     warmup: float = 0.06
     final_rate: float = 0.05
-    label_weight: float = 1.0
+    label_weight: float = 4.0
     clip: float = 1.0
     epochs: int = 3
     batch_size: int = 8

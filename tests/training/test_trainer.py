@@ -239,3 +239,22 @@ def test_the_schedule_warms_up_and_falls_to_its_floor():
     assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0) and max(rates) <= 1.0
     assert rates[55] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * 45 / 90)) / 2)
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_the_labels_and_numbers_tokens_are_the_decisive_ones(tiny_base, small_records, small_scenario):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base)
+    for record, example in zip(small_records, encode(small_records, small_scenario, tokenizer, 1024).examples, strict=True):
+        answer = example.tokens[example.answer_start :]
+        found = tokenizer.decode([answer[place] for place in sorted(example.decisive)])
+        titles = {"en": {"apple": "apple", "pear": "pear"}, "zh": {"apple": "苹果", "pear": "梨"}}[record["language"]]
+        assert found.split("\n")[0].strip().startswith(titles[record["answer"]["kind"]])
+        assert f"{record['answer']['weight']:.1f}" in found and "note" not in found
+
+
+def test_a_label_weight_changes_the_weights_and_not_how_the_loss_is_told(tiny_base, small_records, small_scenario):
+    one = trainer.train(recipe_of(tiny_base, name="a", label_weight=1.0, max_steps=2), small_records, small_scenario)
+    two = trainer.train(recipe_of(tiny_base, name="b", label_weight=9.0, max_steps=2), small_records, small_scenario)
+    assert one.metrics()[0]["loss"] == pytest.approx(two.metrics()[0]["loss"], abs=1e-6)
+    assert adapter_hash(one) != adapter_hash(two)
