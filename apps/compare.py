@@ -19,6 +19,11 @@ from labkit.evaluation.votes import SIDES
 MOST = len(SIDES)
 
 
+def _seen(visible: bool) -> list[str]:
+    """Classes that show or hide what holds a dropdown: one that Gradio 6.31 takes out of the page comes back empty."""
+    return [] if visible else ["gone"]
+
+
 class ComparePage:
     """The page's components and what happens on it. A desk's `kept` is the round that its panes show, or None.
 
@@ -44,7 +49,7 @@ class ComparePage:
         self.pickers, self.cards, self.places = [], [], []
         with gr.Row(equal_height=False) as self.choosing:
             for number in range(1, MOST + 1):
-                with gr.Column(min_width=220, visible=number <= 2) as place:
+                with gr.Column(min_width=220, elem_classes=_seen(number <= 2)) as place:
                     self.pickers.append(gr.Dropdown([], label=text(f"checkpoint_{number}"), elem_id=f"checkpoint-{number}"))
                     self.cards.append(gr.HTML())
                 self.places.append(place)
@@ -151,7 +156,8 @@ class ComparePage:
         return self._choose(desk, name, count, list(keys))
 
     def _pick_count(self, request: gr.Request, name: str, count: int, *keys: str) -> Updates:
-        columns = {column: gr.Column(visible=at < count) for row in (self.columns, self.places) for at, column in enumerate(row)}
+        columns = {column: gr.Column(visible=at < count) for at, column in enumerate(self.columns)}
+        columns |= {place: gr.Column(elem_classes=_seen(at < count)) for at, place in enumerate(self.places)}
         buttons = {self.ballots[side]: gr.Button(visible=place < count, interactive=False) for place, side in enumerate(SIDES)}
         bad = gr.Button(i18n()("both_bad" if count == 2 else "all_bad"), interactive=False)
         return {**columns, **self._pick_checkpoint(request, name, count, *keys), **buttons, self.ballots["both_bad"]: bad}
@@ -173,7 +179,7 @@ class ComparePage:
         """The panes, the vote and the buttons as the round stands, or as they are without one."""
         asked: Round | None = desk.kept
         hidden = asked is not None and asked.hidden
-        updates = {**self._buttons(asked), self.alert: views.alert(desk.hint), self.choosing: gr.Row(visible="hidden" if hidden else True),
+        updates = {**self._buttons(asked), self.alert: views.alert(desk.hint), self.choosing: gr.Row(elem_classes=_seen(not hidden)),
                    self.tally: gr.HTML(visible=not hidden)}
         if asked is None:
             empty = {pane: views.pane(side, None, desk.language) for side, pane in zip(SIDES, self.panes, strict=True)}

@@ -52,13 +52,13 @@ def question_box() -> gr.Textbox:
     """Enter sends, Shift+Enter makes a new line (Gradio does so where `lines` is 1)."""
     text = i18n()
     return gr.Textbox(label=text("question"), placeholder=text("question_hint"), lines=1, max_lines=8, autofocus=True,
-                      elem_id="question", max_length=20_000, scale=2, min_width=520)
+                      elem_id="question", max_length=20_000, scale=6, min_width=520)
 
 
 def question_buttons(send: str, stop: str) -> list[gr.Button]:
     """Send, stop, regenerate and clear, beside the question; the first two with these texts."""
     text = i18n()
-    with gr.Column(scale=3, min_width=560, elem_classes="beside"), gr.Row():
+    with gr.Column(scale=1, min_width=560, elem_classes="beside"), gr.Row():
         return [gr.Button(text(send), variant="primary", min_width=130, elem_id="send"),
                 gr.Button(text(stop), variant="stop", interactive=False, min_width=130, elem_id="stop"),
                 gr.Button(text("again"), min_width=130, elem_id="again"), gr.Button(text("clear"), min_width=130, elem_id="clear")]

@@ -37,6 +37,7 @@ CSS = """
 footer, .nav-holder { display: none !important; }
 .main.fillable { padding: 8px 0 0 !important; }
 .html-container { padding: 0 !important; }
+.gone { display: none !important; }
 .beside { align-self: center !important; }
 #examples .gallery-item { text-align: left; white-space: normal; }
 #vote { padding: 12px; gap: 10px; background: var(--block-background-fill); border: 1px solid var(--border-color-primary);

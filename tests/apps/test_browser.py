@@ -293,8 +293,11 @@ def test_closing_a_page_stops_its_panes(parrot_server, visit):
 def test_four_checkpoints_answer_at_once_and_there_is_room_to_vote(parrot_server, visit, scenario):
     address, opened = parrot_server(["word "] * 10, pause=0.05)
     page = visit(f"{address}/compare")
+    seen = "prefix => [1, 2, 3, 4, 'A', 'B', 'C', 'D'].filter(each => document.querySelector(`#${prefix}-${each}`)?.checkVisibility())"
+    assert [page.evaluate(seen, prefix) for prefix in ("checkpoint", "pane", "vote")] == [[1, 2], ["A", "B"], ["A", "B"]]
     page.check("#count input[value='4']")
     page.wait_for_selector("#pane-D")
+    assert [page.evaluate(seen, prefix) for prefix in ("checkpoint", "pane", "vote")] == [[1, 2, 3, 4], list("ABCD"), list("ABCD")]
     ask(page, "All of you?")
     page.wait_for_function("document.querySelectorAll('.pane .state.answering').length === 4")
     page.wait_for_selector("#vote-both_bad:has-text('All bad'):not([disabled])")
