@@ -1,8 +1,9 @@
 """llama.cpp answers held-out prompts as transformers + PEFT does.
 
-The two load the same adapter in different forms and compute in different precisions, so a few near ties may fall otherwise. What
-is asked of them: 97 of 100 parsed label fields of greedy answers, and 95% of the next tokens when the reference answer is fed.
-transformers computes in float32 here: it is the yardstick. See docs for what bfloat16 and 8-bit products do to the same numbers.
+The two load the same adapter in different forms and multiply in different precisions, so a near tie may fall otherwise. Asked of
+them: 97 of 100 parsed label fields of greedy answers, and 95% of the next tokens when the reference answer is fed.
+transformers computes in float32 here, as the yardstick. Measured against it on 100 fields of such a run, and of customer service's
+default run: llama.cpp on F16 weights 100 and 100, on Q8_0 97 and 90, transformers in bfloat16 96 and 94.
 """
 
 import os
@@ -20,7 +21,7 @@ from labkit.training.recipe import Recipe
 pytestmark = pytest.mark.skip(reason="the agreement of both engines is not at 97 of 100 yet: docs/progress.md")
 
 FIELDS = 100
-FORCED = 40  # answers
+FORCED = 25  # answers
 
 
 @pytest.fixture(scope="module")
@@ -129,5 +130,5 @@ def test_teacher_forced_next_tokens_agree_on_95_percent(engines, scenario, held_
         same += sum(one == other for one, other in zip(found, wanted, strict=True))
         base_same += sum(one == other for one, other in zip(found, base, strict=True))
     print(f"\nnext tokens: {same} of {total} agree ({same / total:.1%}); with the base alone {base_same / total:.1%}")
-    assert total > 500 and same / total >= 0.95
+    assert total > 300 and same / total >= 0.95
     assert base_same / total < 0.8  # the adapter is what they agree on
