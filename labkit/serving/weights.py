@@ -8,8 +8,6 @@ training sees these weights: at most 1/254 of the largest of 32 weights, where Q
 """
 
 import ctypes
-import os
-import tempfile
 from pathlib import Path
 
 from labkit import files, models, places
@@ -84,16 +82,9 @@ def _convert(source_path: Path, source: str, path: Path) -> None:
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0
     settings.allow_requantize = True
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
-    try:
-        code = llama_cpp.llama_model_quantize(str(source_path).encode(), name.encode(), ctypes.byref(settings))
+    _manifest(path).unlink(missing_ok=True)
+    with files.whole(path) as part:
+        code = llama_cpp.llama_model_quantize(str(source_path).encode(), str(part).encode(), ctypes.byref(settings))
         if code:
             raise LabError(f"cannot write {path} (llama.cpp: {code}); free 150 MB there, or set LABKIT_CACHE to another folder")
-        digest = files.sha256_of(part)
-        _manifest(path).unlink(missing_ok=True)
-        os.replace(part, path)
-        files.write_json(_manifest(path), {"layout": _LAYOUT, "source": source, "sha256": digest})
-    finally:
-        part.unlink(missing_ok=True)
+    files.write_json(_manifest(path), {"layout": _LAYOUT, "source": source, "sha256": models.hash_file(path)})

@@ -213,13 +213,14 @@ class _Training:
         """One optimiser step; gives the loss (nats an answer token, mean) and the gradient's norm before clipping."""
         import torch
 
-        examples = [self.train_data.examples[row] for row in rows]
-        answer_tokens = sum(example.answer_tokens for example in examples)
-        weight = sum(sum(self._weights(example)) for example in examples)
+        answer_tokens = sum(self.train_data.examples[row].answer_tokens for row in rows)
+        weights = {row: self._weights(self.train_data.examples[row]) for row in rows}
+        weight = sum(sum(own) for own in weights.values())
         total = 0.0
         for part in _micro_batches(self.train_data, rows, self.recipe.micro_tokens):
-            losses, weights = self._losses(self.train_data, self.train_store, part)
-            (losses @ weights / weight).backward()
+            losses = self._losses(self.train_data, self.train_store, part)
+            counts = torch.tensor([each for row in part for each in weights[row]], device=self.device)
+            (losses @ counts / weight).backward()
             total += losses.sum().item() / answer_tokens
         if not math.isfinite(total):
             raise LabError(f"run {self.run.key}: the loss is not a number; lower learning_rate "
@@ -236,8 +237,8 @@ class _Training:
         """How much each answer token counts in the objective."""
         return [self.recipe.label_weight if place in example.decisive else 1.0 for place in range(example.answer_tokens)]
 
-    def _losses(self, data: Encoded, store: PrefixStore | None, rows: list[int]) -> tuple["torch.Tensor", "torch.Tensor"]:
-        """The cross-entropy of each of the rows' answer tokens, and how much each counts: float32 (answer tokens,) both."""
+    def _losses(self, data: Encoded, store: PrefixStore | None, rows: list[int]) -> "torch.Tensor":
+        """The cross-entropy of each of the rows' answer tokens, float32 (answer tokens,)."""
         import torch
 
         group = data.examples[rows[0]].group
@@ -250,15 +251,13 @@ class _Training:
             prefix = store.prefix(group).to(self.device) if shared else None
             entered = store.rows(rows).to(self.device)
         hidden = self.parts.finish(entered, prefix)
-        before, answers, weights = [], [], []
+        before, answers = [], []
         for place, row in enumerate(rows):
             example = data.examples[row]
             before.append(hidden[place, example.answer_start - 1 - shared : len(example.tokens) - 1 - shared])
             answers += example.tokens[example.answer_start :]
-            weights += self._weights(example)
         logits = self.parts.head(torch.cat(before)).float()  # (answer tokens, vocabulary)
-        losses = torch.nn.functional.cross_entropy(logits, torch.tensor(answers, device=self.device), reduction="none")
-        return losses, torch.tensor(weights, device=self.device)
+        return torch.nn.functional.cross_entropy(logits, torch.tensor(answers, device=self.device), reduction="none")
 
     def validation_loss(self) -> float:
         """Mean cross-entropy over the answer tokens of the validation records, nats."""
@@ -269,7 +268,7 @@ class _Training:
         with torch.no_grad():
             for rows in by_length(self.held_out.examples, 16):
                 for part in _micro_batches(self.held_out, rows, self.recipe.micro_tokens):
-                    total += self._losses(self.held_out, self.held_out_store, part)[0].sum().item()
+                    total += self._losses(self.held_out, self.held_out_store, part).sum().item()
         self.model.train()
         return total / sum(example.answer_tokens for example in self.held_out.examples)
 
