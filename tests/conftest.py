@@ -1,4 +1,4 @@
-"""Fixtures for all tests: folders of their own, a tiny random model, and one small real run."""
+"""Fixtures for all tests: folders of their own, and a tiny random model."""
 
 import os
 
@@ -10,7 +10,7 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-from labkit import places, records, runs, scenarios  # noqa: E402
+from labkit import records, scenarios  # noqa: E402
 from tests import browser  # noqa: E402
 
 torch.set_num_threads(1)  # tiny models are slower on more
@@ -73,28 +73,6 @@ def small_records(small_scenario):
                                  {"kind": kind, "weight": 10.5 + number, "note": f"note {number}"}, source="test", license="CC0-1.0",
                                  split="train" if number < 8 else "validation" if number < 10 else "test"))
     return records.from_list(rows)
-
-
-@pytest.fixture(scope="session")
-def trained_run(tmp_path_factory):
-    """A run of the embedded base, trained for 60 steps on the first scenario's samples (about a minute)."""
-    from labkit.training import trainer
-    from labkit.training.recipe import Recipe
-
-    folder = tmp_path_factory.mktemp("trained")
-    before = os.environ.get("LABKIT_RUNS")
-    os.environ["LABKIT_RUNS"] = str(folder)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
-    try:
-        scenario = next(scenarios.load(name) for name in scenarios.names() if (places.samples_folder() / f"{name}.jsonl").exists())
-        recipe = Recipe(scenario=scenario.name, name="small", max_steps=60)
-        run = trainer.train(recipe, records.samples(scenario), scenario)
-        assert run.state() == "done"
-        return runs.Run(run.folder)
-    finally:
-        torch.set_num_threads(threads)
-        os.environ.pop("LABKIT_RUNS") if before is None else os.environ.__setitem__("LABKIT_RUNS", before)
 
 
 @pytest.fixture(scope="session")
