@@ -4,6 +4,7 @@ The matrices in the model have the model's own number format, so that no step co
 the float32 masters, which the optimiser moves and which are saved.
 """
 
+import functools
 import os
 import shutil
 from pathlib import Path
@@ -33,7 +34,53 @@ def add(model: "PreTrainedModel", recipe: Recipe, first_layer: int) -> "PeftMode
         raise LabError(f"{type(model).__name__} has no linear maps that LoRA could adapt")
     config = LoraConfig(r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules=targets,
                         layers_to_transform=list(range(first_layer, len(layers))), layers_pattern="layers", task_type="CAUSAL_LM")
-    return get_peft_model(model, config, autocast_adapter_dtype=False)
+    adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+    if not recipe.dropout:
+        _fuse(adapted)
+    return adapted
+
+
+def _fuse(model: "PeftModel") -> None:
+    """Let the adapted linear maps compute the sum of both products in one function: PEFT's own way scales and adds whole
+    outputs, in two passes over memory more and two more in the gradient (a fifth of a step on 2 cores)."""
+    from peft.tuners.lora import Linear
+
+    function = _lora_function()
+
+    def forward(module: Linear, states: "torch.Tensor") -> "torch.Tensor":
+        base, down, up = module.get_base_layer(), module.lora_A["default"], module.lora_B["default"]
+        return function.apply(states, base.weight, base.bias, down.weight, up.weight, module.scaling["default"])
+
+    for module in model.modules():
+        if isinstance(module, Linear):
+            module.forward = functools.partial(forward, module)
+
+
+@functools.cache
+def _lora_function() -> "type[torch.autograd.Function]":
+    """`x W' + b + s (x A') B'` with gradients for x, A and B (Hu et al. 2021, section 4.1); W and b are frozen."""
+    import torch
+
+    class Lora(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, states, weight, bias, down, up, scale):
+            flat = states.reshape(-1, states.shape[-1])
+            low = (flat @ down.T).mul_(scale)  # (tokens, rank)
+            ctx.save_for_backward(flat, low, weight, down, up)
+            ctx.scale, ctx.shape = scale, states.shape
+            return torch.nn.functional.linear(flat, weight, bias).addmm_(low, up.T).view(*states.shape[:-1], -1)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            flat, low, weight, down, up = ctx.saved_tensors
+            gradient = gradient.reshape(-1, gradient.shape[-1])
+            low_gradient = (gradient @ up).mul_(ctx.scale)
+            entered = None
+            if ctx.needs_input_grad[0]:
+                entered = (gradient @ weight).addmm_(low_gradient, down).view(*ctx.shape)
+            return entered, None, None, low_gradient.T @ flat, (low.T @ gradient).T, None
+
+    return Lora
 
 
 def masters(model: "PeftModel") -> Masters:

@@ -18,7 +18,7 @@ from labkit.training.split import SplitModel
 if TYPE_CHECKING:
     import torch
 
-_LAYOUT = 1
+_LAYOUT = 2
 _SHARD_BATCHES = 8
 _BATCH = 16
 
@@ -38,18 +38,18 @@ class PrefixStore:
         self.prefixes = [prefixes.get_tensor(f"{group}") for group in range(len(prefixes.keys()))]
 
     def rows(self, numbers: list[int]) -> "torch.Tensor":
-        """What enters for these examples, without their prefix, right-padded with zeros: (batch, tokens, hidden)."""
+        """What enters for these examples, without their prefix, one after the other: (tokens, hidden)."""
         import torch
 
         found = []
         for number in numbers:
             shard, start, stop = self.places[number]
             found.append(self._hidden[shard][start:stop])
-        return torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
+        return torch.cat(found)
 
     def prefix(self, group: int) -> "torch.Tensor":
-        """What enters for a group's shared prefix: (1, tokens, hidden)."""
-        return self.prefixes[group][None]
+        """What enters for a group's shared prefix: (tokens, hidden)."""
+        return self.prefixes[group]
 
 
 def key_of(base_sha256: str, encoded: Encoded, cut: int, dtype: str) -> str:
@@ -87,7 +87,8 @@ def _build(folder: Path, owner: str, parts: SplitModel, encoded: Encoded, progre
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    prefixes = [torch.tensor([tokens], dtype=torch.int64) for tokens in encoded.prefixes]
+    device = parts.embed.weight.device
+    prefixes = [torch.tensor(tokens, dtype=torch.int64, device=device) for tokens in encoded.prefixes]
     entered = {f"{group}": _entered(parts, prefix) for group, prefix in enumerate(prefixes)}
     with files.whole(folder / "prefixes.safetensors") as part:
         save_file(entered, part)
@@ -98,12 +99,10 @@ def _build(folder: Path, owner: str, parts: SplitModel, encoded: Encoded, progre
     for shard, start in enumerate(range(0, len(passes), _SHARD_BATCHES)):
         pieces, at = [], 0
         for rows in passes[start : start + _SHARD_BATCHES]:
-            group = encoded.examples[rows[0]].group
-            tokens = pad_tokens(encoded, rows)
-            hidden = parts.enter(tokens, prefixes[group])
-            for row, states in zip(rows, hidden, strict=True):
-                length = len(encoded.examples[row].tokens) - len(encoded.prefixes[group])
-                pieces.append(states[:length])
+            prefix = prefixes[encoded.examples[rows[0]].group]
+            tokens, lengths = own_tokens(encoded, rows)
+            pieces.append(parts.enter(tokens.to(device), lengths, prefix if len(prefix) else None).cpu())
+            for row, length in zip(rows, lengths, strict=True):
                 found[row] = [shard, at, at + length]
                 at += length
             done += len(rows)
@@ -114,16 +113,16 @@ def _build(folder: Path, owner: str, parts: SplitModel, encoded: Encoded, progre
     files.write_json(folder / "manifest.json", {"owner": owner, "places": found})
 
 
-def pad_tokens(encoded: Encoded, rows: list[int]) -> "torch.Tensor":
-    """The examples' token ids without their prefix, right-padded with 0: int64 (batch, tokens)."""
+def own_tokens(encoded: Encoded, rows: list[int]) -> tuple["torch.Tensor", list[int]]:
+    """The examples' token ids without their prefix, one after the other, int64 (tokens,), and how many each has."""
     import torch
 
-    tails = [torch.tensor(encoded.examples[row].tokens[len(encoded.prefixes[encoded.examples[row].group]) :]) for row in rows]
-    return torch.nn.utils.rnn.pad_sequence(tails, batch_first=True)
+    tails = [encoded.examples[row].tokens[len(encoded.prefixes[encoded.examples[row].group]) :] for row in rows]
+    return torch.tensor([token for tail in tails for token in tail]), [len(tail) for tail in tails]
 
 
 def _entered(parts: SplitModel, prefix: "torch.Tensor") -> "torch.Tensor":
-    return parts.enter(prefix)[0].clone() if prefix.shape[1] else parts.embed(prefix)[0].detach().clone()
+    return (parts.enter(prefix, [len(prefix)]) if len(prefix) else parts.embed(prefix).detach()).cpu().clone()
 
 
 def _drop_older(root: Path, owner: str, keep: Path) -> None:

@@ -36,7 +36,7 @@ class Recipe:
         clip: largest norm of the gradient; 0 does not clip.
         epochs: passes over the training records.
         batch_size: records a step.
-        micro_tokens: tokens (with padding) that go through the model at once; a larger batch is run in parts that add up
+        micro_tokens: tokens that go through the model at once; a larger batch is run in parts that add up
             to the same gradient.
         max_tokens: records longer than this are left out and listed.
         precision: `auto` (bfloat16 where the processor multiplies it natively, else float32), `bf16` or `fp32`.

@@ -1,9 +1,8 @@
 """A decoder cut in two: the frozen layers below the lowest adapted one, and the layers above, which learn.
 
 What enters the upper layers does not change while they learn, so it is computed once (`lower`) and kept. The upper layers
-then see it through `inputs_embeds` of the model's own forward, so attention, masks and rotary positions stay those of
-transformers. The tokens that all examples begin with go through the upper layers once a batch, and their keys and values
-are expanded over the batch, with gradients.
+then see it through `inputs_embeds` of the model's own forward, with the tokens that all examples begin with once a batch
+(`shared_prefix`).
 
 This module knows nothing about records, files or optimisers.
 """
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labkit.errors import LabError
+from labkit.training.shared_prefix import run
 
 if TYPE_CHECKING:
     import torch
@@ -33,28 +33,21 @@ class SplitModel:
     head: "torch.nn.Module"
     cut: int
 
-    def enter(self, tokens: "torch.Tensor", prefix: "torch.Tensor | None" = None) -> "torch.Tensor":
-        """What enters layer `cut`: `tokens` int64 (batch, tokens), right-padded, after `prefix` int64 (1, tokens) that
-        all rows begin with; gives (batch, tokens, hidden) without the prefix's positions. No gradients."""
+    def enter(self, tokens: "torch.Tensor", lengths: list[int], prefix: "torch.Tensor | None" = None) -> "torch.Tensor":
+        """What enters layer `cut`, without gradients: float (tokens, hidden) for `tokens` int64 (tokens,), which are rows of
+        `lengths` one after the other, each behind `prefix` int64 (prefix tokens,)."""
         import torch
 
         with torch.no_grad():
+            embedded = self.embed(tokens)
             if self.lower is None:
-                return self.embed(tokens)
-            if prefix is None or prefix.shape[1] == 0:
-                return self.lower(input_ids=tokens, use_cache=False).last_hidden_state
-            past = _cache(0)
-            self.lower(input_ids=prefix, past_key_values=past, use_cache=True)
-            return self.lower(input_ids=tokens, past_key_values=_expanded(past, len(tokens)), use_cache=True).last_hidden_state
+                return embedded
+            return run(self.lower, embedded, lengths, None if prefix is None else self.embed(prefix))
 
-    def finish(self, entered: "torch.Tensor", prefix: "torch.Tensor | None" = None) -> "torch.Tensor":
-        """The last hidden states (batch, tokens, hidden) of the whole model from what `enter` gave, with gradients for
-        the upper layers. `prefix` (1, tokens, hidden) is what entered for the shared prefix."""
-        if prefix is None or prefix.shape[1] == 0:
-            return self.upper(inputs_embeds=entered, use_cache=False).last_hidden_state
-        past = _cache(self.cut)
-        self.upper(inputs_embeds=prefix, past_key_values=past, use_cache=True)
-        return self.upper(inputs_embeds=entered, past_key_values=_expanded(past, len(entered)), use_cache=True).last_hidden_state
+    def finish(self, entered: "torch.Tensor", lengths: list[int], prefix: "torch.Tensor | None" = None) -> "torch.Tensor":
+        """The last hidden states (tokens, hidden) of the whole model from what `enter` gave, with gradients for the upper
+        layers. `prefix` (prefix tokens, hidden) is what entered for the shared prefix."""
+        return run(self.upper, entered, lengths, prefix)
 
 
 def split(model: "PreTrainedModel", cut: int) -> SplitModel:
@@ -87,7 +80,8 @@ def split(model: "PreTrainedModel", cut: int) -> SplitModel:
 
 
 def check_exact(model: "PreTrainedModel", parts: SplitModel, tokens: "torch.Tensor", prefix_length: int = 0) -> None:
-    """Compare the split model's logits with the whole model's on `tokens` int64 (batch, tokens).
+    """Compare the split model's logits with the whole model's on `tokens` int64 (tokens,), of which `prefix_length` are run
+    as a shared prefix.
 
     Raises:
         LabError: they differ by more than rounding (for instance because the model scales its embeddings or logits).
@@ -95,10 +89,10 @@ def check_exact(model: "PreTrainedModel", parts: SplitModel, tokens: "torch.Tens
     import torch
 
     with torch.no_grad():
-        want = model(input_ids=tokens, use_cache=False).logits[:, prefix_length:].float()
-        prefix = tokens[:1, :prefix_length] if prefix_length else None
-        entered = parts.enter(tokens[:, prefix_length:], prefix)
-        got = parts.head(parts.finish(entered, parts.enter(prefix) if prefix_length else None)).float()
+        want = model(input_ids=tokens[None], use_cache=False).logits[0, prefix_length:].float()
+        own, prefix = tokens[prefix_length:], tokens[:prefix_length] if prefix_length else None
+        before = parts.enter(prefix, [prefix_length]) if prefix_length else None
+        got = parts.head(parts.finish(parts.enter(own, [len(own)], prefix), [len(own)], before)).float()
     tolerance = 1e-4 if next(model.parameters()).dtype == torch.float32 else 0.05
     gap = (want - got).norm() / want.norm()
     if not gap <= tolerance:
@@ -118,22 +112,3 @@ def _part(decoder: "torch.nn.Module", start: int, stop: int) -> "torch.nn.Module
     if getattr(decoder.config, "layer_types", None):
         part.config.layer_types = list(decoder.config.layer_types)[start:stop]
     return part
-
-
-def _cache(first: int):
-    """An empty key-value cache for layers that count from `first`."""
-    from transformers import DynamicCache
-
-    class OffsetCache(DynamicCache):
-        def update(self, key_states, value_states, layer_idx, *args, **kwargs):
-            return super().update(key_states, value_states, layer_idx - first, *args, **kwargs)
-
-    return OffsetCache()
-
-
-def _expanded(past, batch: int):
-    """The same cache for `batch` rows; keys and values are (1, heads, tokens, head size) before, (batch, …) after."""
-    for layer in past.layers:
-        layer.keys = layer.keys.expand(batch, -1, -1, -1)
-        layer.values = layer.values.expand(batch, -1, -1, -1)
-    return past

@@ -24,7 +24,7 @@ from labkit.scenarios import Scenario
 from labkit.training import adapter, checkpoint
 from labkit.training import recipe as recipes
 from labkit.training.examples import Encoded, Example, batches, by_length, encode
-from labkit.training.prefix_store import PrefixStore, open_or_build, pad_tokens
+from labkit.training.prefix_store import PrefixStore, open_or_build, own_tokens
 from labkit.training.recipe import Recipe
 from labkit.training.split import SplitModel, check_exact, split
 
@@ -146,8 +146,8 @@ class _Training:
         count = model.config.num_hidden_layers
         cut = max(0, count - self.recipe.layers) if self.recipe.layers else 0
         parts = split(model, cut)
-        probe = torch.tensor([self.train_data.examples[0].tokens[:64]], device=self.device)
-        check_exact(model, parts, probe, prefix_length=min(len(self.train_data.prefixes[0]), probe.shape[1] - 1))
+        probe = torch.tensor(self.train_data.examples[0].tokens[:64], device=self.device)
+        check_exact(model, parts, probe, prefix_length=min(len(self.train_data.prefixes[0]), len(probe) - 1))
         self.model = adapter.add(model, self.recipe, cut)
         self.parts: SplitModel = split(self.model.get_base_model(), cut)
         self.masters = adapter.masters(self.model)
@@ -243,18 +243,21 @@ class _Training:
 
         group = data.examples[rows[0]].group
         shared = len(data.prefixes[group])
+        tokens, lengths = own_tokens(data, rows)
+        prefix = None
         if store is None:
-            prefix_tokens = torch.tensor([data.prefixes[group]], dtype=torch.int64, device=self.device)
-            prefix = self.parts.embed(prefix_tokens) if shared else None
-            entered = self.parts.enter(pad_tokens(data, rows).to(self.device))
+            entered = self.parts.enter(tokens.to(self.device), lengths)
+            if shared:
+                prefix = self.parts.enter(torch.tensor(data.prefixes[group], device=self.device), [shared])
         else:
-            prefix = store.prefix(group).to(self.device) if shared else None
             entered = store.rows(rows).to(self.device)
-        hidden = self.parts.finish(entered, prefix)
-        before, answers = [], []
-        for place, row in enumerate(rows):
-            example = data.examples[row]
-            before.append(hidden[place, example.answer_start - 1 - shared : len(example.tokens) - 1 - shared])
+            if shared:
+                prefix = store.prefix(group).to(self.device)
+        hidden = self.parts.finish(entered, lengths, prefix)
+        before, answers, end = [], [], 0  # what stands before each answer token predicts it
+        for row, length in zip(rows, lengths, strict=True):
+            example, end = data.examples[row], end + length
+            before.append(hidden[end - example.answer_tokens - 1 : end - 1])
             answers += example.tokens[example.answer_start :]
         logits = self.parts.head(torch.cat(before)).float()  # (answer tokens, vocabulary)
         return torch.nn.functional.cross_entropy(logits, torch.tensor(answers, device=self.device), reduction="none")
@@ -323,10 +326,16 @@ def versions() -> dict[str, str]:
 
 
 def _micro_batches(data: Encoded, rows: list[int], micro_tokens: int) -> list[list[int]]:
-    """The rows in parts of at most `micro_tokens` padded tokens (at least one row each)."""
-    lengths = [len(data.examples[row].tokens) - len(data.prefixes[data.examples[row].group]) for row in rows]
-    size = max(1, micro_tokens // max(lengths))
-    return [rows[at : at + size] for at in range(0, len(rows), size)]
+    """The rows in parts of at most `micro_tokens` tokens, their prefix not counted (at least one row each)."""
+    parts, size = [], 0
+    for row in rows:
+        length = len(data.examples[row].tokens) - len(data.prefixes[data.examples[row].group])
+        if not parts or size + length > micro_tokens:
+            parts.append([])
+            size = 0
+        parts[-1].append(row)
+        size += length
+    return parts
 
 
 def _rewind_metrics(path: Path, step: int) -> float:

@@ -21,7 +21,10 @@ def model_of(config, seed=0):
 
 
 def loss_of(hidden, head, tokens, lengths, shift):
-    """Mean cross-entropy over the last three tokens of each row."""
+    """Mean cross-entropy over the last three tokens of each row; `hidden` is (rows, tokens, hidden), or packed where rows lack
+    their first `shift` tokens."""
+    if hidden.dim() == 2:
+        hidden = torch.nn.utils.rnn.pad_sequence(hidden.split([length - shift for length in lengths]), batch_first=True)
     states = torch.cat([hidden[row, length - 4 - shift : length - 1 - shift] for row, length in enumerate(lengths)])
     answers = torch.cat([tokens[row, length - 3 : length] for row, length in enumerate(lengths)])
     return torch.nn.functional.cross_entropy(head(states), answers)
@@ -52,9 +55,10 @@ def test_loss_and_gradients_equal_the_full_models(config, layers, shared):
     want.backward()
 
     parts = split(ours.get_base_model(), cut)
-    prefix = tokens[:1, :shared]
-    entered = parts.enter(tokens[:, shared:], prefix)
-    got = loss_of(parts.finish(entered, parts.enter(prefix) if shared else None), parts.head, tokens, lengths, shared)
+    prefix = tokens[0, :shared] if shared else None
+    own = [length - shared for length in lengths]
+    entered = parts.enter(torch.cat([tokens[row, shared:length] for row, length in enumerate(lengths)]), own, prefix)
+    got = loss_of(parts.finish(entered, own, parts.enter(prefix, [shared]) if shared else None), parts.head, tokens, lengths, shared)
     got.backward()
 
     assert abs(want.item() - got.item()) < 1e-5
@@ -71,7 +75,7 @@ def test_the_whole_model_is_left_as_it_was():
     tokens = torch.arange(1, 12)[None]
     before = model(input_ids=tokens).logits
     parts = split(model, 3)
-    parts.finish(parts.enter(tokens))
+    parts.finish(parts.enter(tokens[0], [11]), [11])
     assert len(model.model.layers) == 5
     assert torch.equal(model(input_ids=tokens).logits, before)
 
@@ -100,4 +104,4 @@ def test_a_model_that_treats_its_inputs_specially_is_refused():
 
     decoder.__class__ = Scaled
     with pytest.raises(LabError, match="would not be exact"):
-        check_exact(model, split(model, 2), torch.arange(1, 12)[None])
+        check_exact(model, split(model, 2), torch.arange(1, 12))

@@ -1,0 +1,148 @@
+"""A batch whose rows begin with the same tokens, run through a decoder as one sequence without padding: the prefix, then the
+rows one after the other.
+
+Every map of the decoder sees one matrix of states in which each token stands once; only attention knows where a row begins.
+Gradients flow into the prefix from all rows. On 2 cores a LoRA step of 8 records takes half the time that it takes with padded
+rows and the prefix's keys and values expanded over them.
+
+This module knows nothing about training, records or layers that are frozen.
+"""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+_NAME = "labkit_shared_prefix"
+
+
+def run(decoder: "torch.nn.Module", states: "torch.Tensor", lengths: list[int], prefix: "torch.Tensor | None" = None) -> "torch.Tensor":
+    """The decoder's last hidden states for rows that all come after one prefix.
+
+    Args:
+        states: what enters its first layer, the rows one after the other, (tokens, hidden).
+        lengths: tokens of each row.
+        prefix: what enters for the prefix, (prefix tokens, hidden).
+
+    Returns:
+        (tokens, hidden), without the prefix's.
+    """
+    import torch
+
+    layout = _Layout(0 if prefix is None else len(prefix), lengths, states.device)
+    packed = torch.cat([prefix, states]) if layout.prefix else states
+    with _attention(decoder):
+        found = decoder(inputs_embeds=packed[None], position_ids=layout.positions[None], use_cache=False, labkit_layout=layout)
+    return found.last_hidden_state[0, layout.prefix :]
+
+
+class _Layout:
+    """Where the tokens stand: `prefix` tokens, then rows of `lengths`. For attention alone the rows are padded to `widest`."""
+
+    def __init__(self, prefix: int, lengths: list[int], device: "torch.device") -> None:
+        import torch
+
+        self.prefix, self.rows, self.widest = prefix, len(lengths), max(lengths)
+        length = torch.tensor(lengths, device=device)
+        place = torch.arange(self.widest, device=device)
+        kept = place < length[:, None]  # bool (rows, widest)
+        first = length.cumsum(0) - length
+        self.kept = kept.flatten()
+        self.padded = torch.where(kept, first[:, None] + place, 0).flatten()  # the token of each padded place
+        self.packed = self.kept.nonzero()[:, 0]                               # the padded place of each token
+        own = place.expand_as(kept)[kept] + prefix
+        self.positions = torch.cat([torch.arange(prefix, device=device), own])  # rotary, int64 (prefix + tokens,)
+
+    def pad(self, states: "torch.Tensor") -> "torch.Tensor":
+        """(tokens, any) to (rows * widest, any); what stands on padding is no use to anybody."""
+        return _rearrange().apply(states, self.padded, self.packed, None)
+
+    def pack(self, states: "torch.Tensor") -> "torch.Tensor":
+        """(rows * widest, any) to (tokens, any)."""
+        return _rearrange().apply(states, self.packed, self.padded, self.kept)
+
+
+@functools.cache
+def _rearrange() -> "type[torch.autograd.Function]":
+    """Rows by number, with a gradient that goes back by number too (PyTorch's own adds up, at many times the cost)."""
+    import torch
+
+    class Rearrange(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, states, there, back, kept):
+            ctx.back, ctx.kept = back, kept
+            return states.index_select(0, there)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            found = gradient.index_select(0, ctx.back)
+            return found if ctx.kept is None else found.masked_fill_(~ctx.kept[:, None], 0), None, None, None
+
+    return Rearrange
+
+
+@contextlib.contextmanager
+def _attention(decoder: "torch.nn.Module") -> Iterator[None]:
+    """Let the decoder's layers attend by `_attend` for a while."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(_NAME, _attend)
+    configs = {id(config): config for config in [decoder.config, *(layer.self_attn.config for layer in decoder.layers)]}
+    before = {key: config._attn_implementation for key, config in configs.items()}
+    for config in configs.values():
+        config._attn_implementation = _NAME
+    try:
+        yield
+    finally:
+        for key, config in configs.items():
+            config._attn_implementation = before[key]
+
+
+def _attend(module, query, key, value, attention_mask, scaling, dropout=0.0, sliding_window=None, *, labkit_layout: _Layout,
+            **others) -> "tuple[torch.Tensor, None]":
+    """Transformers' attention interface: query (1, query heads, tokens, size), key and value (1, heads, tokens, size) of the
+    whole sequence; gives (1, tokens, query heads, size)."""
+    import torch
+
+    layout, heads, size = labkit_layout, key.shape[1], key.shape[3]
+    start, rows, widest, group = layout.prefix, layout.rows, layout.widest, query.shape[1] // key.shape[1]
+    query, key, value = query[0] * scaling, key[0], value[0]
+    start_key, start_value = key[:, :start].transpose(1, 2), value[:, :start]
+    softmax = lambda scores: torch.nn.functional.dropout(scores.softmax(-1), dropout)  # noqa: E731
+    found = []
+    if start:
+        scores = query[:, :start].reshape(heads, group * start, size) @ start_key
+        weights = softmax(scores.view(heads, group, start, start) + _mask(start, start, 0, sliding_window, scores))
+        on_start = weights.view(heads, group * start, start) @ start_value
+        found.append(on_start.view(heads * group, start, size).transpose(0, 1).flatten(1))
+
+    # A key head's queries stand side by side, row by row: one product against the prefix, one a row against its own tokens.
+    own = [layout.pad(part[:, start:].transpose(0, 1).flatten(1)) for part in (query, key, value)]
+    query = own[0].view(rows, widest, heads, group, size).permute(2, 0, 3, 1, 4).reshape(heads, rows, group * widest, size)
+    own_key, own_value = (part.view(rows, widest, heads, size).permute(2, 0, 1, 3) for part in own[1:])
+    scores = query @ own_key.transpose(2, 3)
+    scores = scores.view(heads, rows, group, widest, widest) + _mask(widest, widest, 0, sliding_window, scores)
+    if start:
+        shared = (query.view(heads, -1, size) @ start_key).view(heads, rows, group, widest, start)
+        if sliding_window and start + widest > sliding_window:
+            shared = shared + _mask(widest, start, start, sliding_window, shared)
+        scores = torch.cat([shared, scores], -1)
+    weights = softmax(scores)
+    out = weights[..., start:].reshape(heads, rows, group * widest, widest) @ own_value
+    if start:
+        out = out + (weights[..., :start].reshape(heads, -1, start) @ start_value).view(out.shape)
+    out = out.view(heads, rows, group, widest, size).permute(1, 3, 0, 2, 4)
+    found.append(layout.pack(out.reshape(rows * widest, -1)))
+    return torch.cat(found).view(1, -1, heads * group, size), None
+
+
+def _mask(queries: int, keys: int, ahead: int, window: int | None, like: "torch.Tensor") -> "torch.Tensor":
+    """0 where a query may look and the lowest number where not, (queries, keys), for queries that stand `ahead` of the keys."""
+    import torch
+
+    distance = torch.arange(ahead, ahead + queries, device=like.device)[:, None] - torch.arange(keys, device=like.device)
+    hidden = (distance < 0) | (distance >= window) if window else distance < 0
+    return torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden, torch.finfo(like.dtype).min)
