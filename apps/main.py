@@ -4,14 +4,14 @@ import argparse
 import os
 import sys
 
-from labkit import models
+from labkit import process
 from labkit.errors import LabError
 from labkit.lab import HOST, check_port
 
 
 def build(pool=None):
     """The app's pages as a `gr.Blocks`, not started; `pool` (`apps.panes.Pool`) is where its engines are."""
-    models.go_offline()
+    process.prepare()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["no_proxy"] = ",".join(filter(None, [os.environ.get("no_proxy"), HOST]))  # Gradio asks itself whether it is up

@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from labkit import files, models, runs  # noqa: E402
+from labkit import files, models, process, runs  # noqa: E402
 from labkit.serving import Sampling, open_engine  # noqa: E402
 
 SYSTEM = """You work at the help desk of a bank. Read the customer's message and answer in the customer's own language. \
@@ -48,7 +48,7 @@ def main() -> None:
     arguments.add_argument("--quick", action="store_true", help="a smoke run under a minute")
     arguments.add_argument("--rounds", type=int, default=None)
     options = arguments.parse_args()
-    models.go_offline()
+    process.prepare()
     rounds = options.rounds or (1 if options.quick else 5)
     tokens = 8 if options.quick else 64
     base = models.resolve()

@@ -49,9 +49,9 @@ def main() -> None:
     if chosen.train:
         train(chosen.train, chosen.steps)
         return
-    from labkit import models, places, scenarios
+    from labkit import models, places, process, scenarios
 
-    models.go_offline()
+    process.prepare()
     models.resolve()
     kills, steps = (1, 6) if chosen.quick else (chosen.kills, chosen.steps)
     draw = random.Random(chosen.seed)

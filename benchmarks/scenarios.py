@@ -49,10 +49,10 @@ def main() -> None:
     arguments.add_argument("--quick", action="store_true", help="12 test records of each scenario")
     arguments.add_argument("--run", default="default", help="the run's name in each scenario")
     chosen = arguments.parse_args()
-    from labkit import models, runs, scenarios
+    from labkit import process, runs, scenarios
     from labkit.errors import LabError
 
-    models.go_offline()
+    process.prepare()
     from labkit.evaluation import report
 
     detail: dict = {"quick": chosen.quick, "scenarios": {}, "problems": {}}

@@ -160,9 +160,9 @@ def main() -> None:
     if chosen.side:
         print(json.dumps(one(chosen.side, chosen.rows, chosen.seed, chosen.rate)))
         return
-    from labkit import models
+    from labkit import models, process
 
-    models.go_offline()
+    process.prepare()
     models.resolve()
     rows, seeds = (32, 1) if chosen.quick else (chosen.rows, chosen.seeds)
     found: dict[str, list[dict]] = {"labkit": [], "trl": []}

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from labkit import __version__, models
+from labkit import __version__, models, process
 from labkit.errors import LabError
 
 app = typer.Typer(name="labkit", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -24,6 +24,8 @@ Mapping = Annotated[str | None, typer.Option("--map", help="Which column is what
 Name = Annotated[str, typer.Option(help="The run's name.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A recipe setting, KEY=VALUE; may be given several times.")]
 Language = Annotated[str, typer.Option(help="The language of the system prompt and the answer: en or zh.")]
+_INTERRUPTED = 130  # what typer exits with at Ctrl-C
+
 Base = Annotated[str | None, typer.Option(help="The base model: an embedded one, a folder, or a hub name.")]
 
 
@@ -213,8 +215,7 @@ def lab(scenario: ScenarioNames = None, port: Annotated[int, typer.Option(min=1,
     """Build what is missing, then run the web app and JupyterLab until Ctrl-C. This is `make lab`."""
     from labkit import lab as whole
 
-    whole.check_port(port, "PORT")
-    whole.check_port(jupyter_port, "JUPYTER_PORT")
+    whole.check_ports(port, jupyter_port)
     build(scenario=scenario)
     whole.serve(port, jupyter_port)
 
@@ -236,7 +237,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 def main() -> None:
     """The `labkit` command. Exit code 2 and one line for a LabError, 130 for Ctrl-C."""
-    models.go_offline()
+    process.prepare()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -245,12 +246,10 @@ def main() -> None:
     except LabError as error:
         typer.echo(f"labkit: {' '.join(str(error).split())}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("\nstopped; unfinished training goes on from its last checkpoint with the next `labkit build`", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            typer.echo("\nstopped; unfinished training goes on from its last checkpoint with the next `labkit build`", err=True)
+        raise
 
 
 def _settings(pairs: list[str] | None) -> dict[str, Any]:

@@ -20,11 +20,12 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
         LabError: the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
+    part = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
         yield part
         os.chmod(part, 0o666 & ~_umask())
         with part.open("rb") as file:
@@ -34,7 +35,8 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
     except OSError as error:
         raise LabError(f"cannot write {path}: {error.strerror or error}; free some space or choose another place") from error
     finally:
-        part.unlink(missing_ok=True)
+        if part is not None:
+            part.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -39,16 +39,21 @@ def check_port(port: int, variable: str) -> None:
             raise LabError(f"port {port} is taken by another program; choose another one: make lab {variable}={port + 1}") from None
 
 
+def check_ports(port: int, jupyter_port: int) -> None:
+    """LabError where the two servers cannot have these ports."""
+    if port == jupyter_port:
+        raise LabError(f"the web app and JupyterLab cannot share port {port}; choose another one: make lab JUPYTER_PORT={port + 1}")
+    check_port(port, "PORT")
+    check_port(jupyter_port, "JUPYTER_PORT")
+
+
 def serve(port: int, jupyter_port: int) -> None:
     """Run both servers until Ctrl-C or SIGTERM; then end them and everything they started.
 
     Raises:
         LabError: a port is taken, or one of them did not come up or ended by itself.
     """
-    if port == jupyter_port:
-        raise LabError(f"the web app and JupyterLab cannot share port {port}; choose another one: make lab JUPYTER_PORT={port + 1}")
-    check_port(port, "PORT")
-    check_port(jupyter_port, "JUPYTER_PORT")
+    check_ports(port, jupyter_port)
     token = secrets.token_urlsafe(16)
     commands = {
         "the web app": ["apps.main", "--port", str(port)],

@@ -174,12 +174,3 @@ def _from_hub(name: str) -> Path:
                        f"local cache; {hint}") from None
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise LabError(f"base model {name!r}: the hub did not give it: {str(error).splitlines()[0]}") from error
-
-
-def go_offline() -> None:
-    """Keep the hub's client from asking the network, unless `LABKIT_ONLINE=1`. Called before transformers is imported."""
-    if os.environ.get("LABKIT_ONLINE") != "1":
-        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
-            os.environ.setdefault(name, "1")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,4 +26,4 @@ def samples_folder() -> Path:
 
 def database_url() -> str:
     """`LABKIT_DATABASE` (any SQLAlchemy URL), else the SQLite file `lab.sqlite` in the runs folder."""
-    return os.environ.get("LABKIT_DATABASE") or f"sqlite:///{runs_folder() / 'lab.sqlite'}"
+    return os.environ.get("LABKIT_DATABASE") or f"sqlite:///{quote(str(runs_folder() / 'lab.sqlite'))}"

@@ -2,9 +2,9 @@
 
 import os
 
-from labkit import models
+from labkit import models, process
 
-models.go_offline()
+process.prepare()
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 import pytest  # noqa: E402

@@ -86,3 +86,16 @@ def test_prepare_writes_records_scenario_and_rejects(tmp_path):
     scenario = scenarios.read(tmp_path / "out.scenario.toml")
     assert len(records.read(tmp_path / "out.jsonl", scenario)) == 2
     assert '"line":4' in (tmp_path / "out.rejects.jsonl").read_text()
+
+
+def test_ctrl_c_says_what_to_do_next(tmp_path):
+    code = "import os, signal; from labkit import cli\n" \
+           "from labkit import scenarios; scenarios.names = lambda: os.kill(os.getpid(), signal.SIGINT)\ncli.main()"
+    done = subprocess.run([sys.executable, "-c", code, "build"], capture_output=True, text=True)
+    assert done.returncode == 130 and "goes on from its last checkpoint" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = labkit("votes", "export", str(tmp_path / "file" / "votes.jsonl"), LABKIT_RUNS=str(tmp_path / "100% mine?"))
+    assert done.returncode == 2 and "cannot write" in done.stderr and "Traceback" not in done.stderr

@@ -17,6 +17,7 @@ import pytest
 
 from labkit import build, places, records, scenarios
 from labkit.training.recipe import Recipe
+from tests.ports import free_port
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="the lab's servers are ended by signals")
 
@@ -98,12 +99,6 @@ def lab(everything_built, tmp_path):
 
 def labkit(*words, **settings):
     return subprocess.Popen([sys.executable, "-c", "from labkit.cli import main; main()", *words], cwd=places.ROOT, **settings)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def busy_with_a_child(client):
@@ -192,10 +187,8 @@ def test_a_port_that_is_taken_ends_in_one_line_and_exit_code_2_before_anything_s
     assert not (tmp_path / "runs").exists()
 
 
-def test_one_port_for_both_is_refused():
-    from labkit import lab as whole
-    from labkit.errors import LabError
-
-    port = free_port()
-    with pytest.raises(LabError, match=f"cannot share port {port}"):
-        whole.serve(port, port)
+def test_one_port_for_both_is_refused_before_anything_is_built():
+    port = str(free_port())
+    process = labkit("lab", "--port", port, "--jupyter-port", port, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 2 and output == "" and f"cannot share port {port}" in errors

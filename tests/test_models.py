@@ -128,7 +128,7 @@ def test_a_hub_name_is_fetched_when_online_and_found_again_offline(tiny_base, tm
     plain = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "TRANSFORMERS_", "LABKIT_ONLINE"))}
     environment = {**plain, "HF_HOME": str(tmp_path / "hub"), "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
                    "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-    code = "from labkit import models; models.go_offline(); print(models.resolve('lab/tiny').sha256)"
+    code = "from labkit import models, process; process.prepare(); print(models.resolve('lab/tiny').sha256)"
     try:
         online = subprocess.run([sys.executable, "-c", code], env={**environment, "LABKIT_ONLINE": "1"}, capture_output=True, text=True)
         assert online.returncode == 0, online.stderr

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
-_SHARES = {"test": 0.15, "validation": 0.05}
+_TEST, _VALIDATION = 0.15, 0.05  # shares of the rows
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,10 @@ def read(path: str | Path, scenario: Scenario, mapping: dict[str, str], seed: in
             if len(labels[name]) < 2:
                 raise LabError(f"{path}: column {mapping[name]!r} has only the value {labels[name][0]!r}; a label needs at least two")
     narrowed = scenario.narrowed(scenario.name, labels, [field.name for field in scenario.fields if field.name in plain])
+    splits = _splits([text for _, text, _ in good], seed)
     rows = [recs.make(scenario.name, "zh" if _CHINESE.search(text) else "en", [{"role": "user", "content": text}],
-                      answers.tidy(narrowed, answer), source=path.name, license=license, split=_split(text, seed),
-                      meta={"line": row.line}) for row, text, answer in good]
-    if not any(row["split"] == "train" for row in rows):
-        rows = [{**row, "split": "train"} for row in rows]
+                      answers.tidy(narrowed, answer), source=path.name, license=license, split=split,
+                      meta={"line": row.line}) for (row, text, answer), split in zip(good, splits, strict=True)]
     return Imported(recs.from_list(rows), narrowed, rejects)
 
 
@@ -112,11 +111,14 @@ def _missing(values: dict[str, Any], mapping: dict[str, str]) -> str:
     return ""
 
 
-def _split(text: str, seed: int) -> str:
-    """`train`, `validation` or `test` by a hash of the text."""
-    draw = int(hashlib.sha256(f"{seed}:{text}".encode()).hexdigest()[:12], 16) / 16**12
-    for name, share in _SHARES.items():
-        if draw < share:
-            return name
-        draw -= share
-    return "train"
+def _splits(texts: list[str], seed: int) -> list[str]:
+    """`train`, `validation` or `test` for each text by its hash, so that equal texts stay together; two different texts or more
+    have both training and test rows, however few they are."""
+    draws = [int(hashlib.sha256(f"{seed}:{text}".encode()).hexdigest()[:12], 16) / 16**12 for text in texts]
+    found = ["test" if draw < _TEST else "validation" if draw < _TEST + _VALIDATION else "train" for draw in draws]
+    lowest, highest = min(draws), max(draws)
+    if "train" not in found:
+        found = ["train" if draw == highest else split for draw, split in zip(draws, found, strict=True)]
+    if "test" not in found and lowest != highest:
+        found = ["test" if draw == lowest else split for draw, split in zip(draws, found, strict=True)]
+    return found

@@ -7,6 +7,7 @@ Every engine loads its own model, so that an adapter cannot reach another engine
 import collections
 import ctypes
 import functools
+import sys
 
 import llama_cpp
 import numpy as np
@@ -147,8 +148,8 @@ class LlamaCpp:
             llama_cpp.llama_model_free(self._model)
         self._model = self._adapter = self._context = self._batch = None
 
-    def __del__(self) -> None:
-        if not _exiting():
+    def __del__(self, exiting=sys.is_finalizing) -> None:  # bound here: at the end of the process the module has no names left
+        if not exiting():
             self.close()
 
 
@@ -169,9 +170,3 @@ def _start() -> None:
 
 def _last_error() -> str:
     return " ".join("; ".join(_errors).split()) or "it does not say why"
-
-
-def _exiting() -> bool:
-    import sys
-
-    return sys is None or sys.is_finalizing()

@@ -104,19 +104,24 @@ def _common_prefix(examples: list[Example]) -> tuple[int, ...]:
 
 
 def batches(examples: list[Example], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """One epoch's batches of row numbers: every row once, of one group and of similar length, in an order drawn from the seed.
+    """One epoch's batches of row numbers: every row once, of similar length within a group, in an order drawn from the seed.
 
-    Rows are shuffled within their group, sorted by length in windows of 16 batches, cut into batches, and the batches
-    shuffled.
+    Each batch has its share of every group, so that a small one (a language with few records) is learned from at every step.
+    Rows are shuffled within their group and sorted by length in windows of 16 batches; the groups' rows are then dealt out to
+    the batches evenly, and the batches shuffled.
     """
     draw = random.Random(seed * 1_000_003 + epoch)
-    found = []
+    count = -(-len(examples) // batch_size)
+    dealt: list[tuple[float, int]] = []  # (how far along its group, row)
     for group in sorted({example.group for example in examples}):
         rows = [row for row, example in enumerate(examples) if example.group == group]
         draw.shuffle(rows)
-        for start in range(0, len(rows), batch_size * 16):
-            window = sorted(rows[start : start + batch_size * 16], key=lambda row: len(examples[row].tokens))
-            found += [window[at : at + batch_size] for at in range(0, len(window), batch_size)]
+        window = max(1, 16 * batch_size * len(rows) // len(examples))
+        ordered = [row for start in range(0, len(rows), window)
+                   for row in sorted(rows[start : start + window], key=lambda row: len(examples[row].tokens))]
+        dealt += [((place + 0.5) / len(rows), row) for place, row in enumerate(ordered)]
+    order = [row for _, row in sorted(dealt)]
+    found = [order[at * batch_size : (at + 1) * batch_size] for at in range(count)]
     draw.shuffle(found)
     return found
 

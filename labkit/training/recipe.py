@@ -32,7 +32,8 @@ class Recipe:
         final_rate: the learning rate at the end as a share of the peak.
         label_weight: how many times a token of a label or a number counts in the objective; the tokens of a text count once.
             1 is plain cross-entropy. The reported losses are always plain. (Customer service, a quarter of the training cores held
-            out: 4 in place of 1 raises the accuracy of intent from 0.54 to 0.57 and of sentiment from 0.61 to 0.66.)
+            out, accuracy of intent and sentiment: 0.54 and 0.61 at 1; 0.57 and 0.65 at 4; 0.67 and 0.73 at 10 with a learning rate
+            of 3e-3 in place of 1e-3.)
         clip: largest norm of the gradient; 0 does not clip.
         epochs: passes over the training records.
         batch_size: records a step.
@@ -54,14 +55,14 @@ class Recipe:
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.0
-    layers: int = 10
-    learning_rate: float = 1e-3
+    layers: int = 8
+    learning_rate: float = 3e-3
     weight_decay: float = 0.0
     beta2: float = 0.99
     schedule: str = "cosine"
     warmup: float = 0.06
     final_rate: float = 0.05
-    label_weight: float = 4.0
+    label_weight: float = 10.0
     clip: float = 1.0
     epochs: int = 3
     batch_size: int = 8

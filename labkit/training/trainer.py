@@ -7,6 +7,7 @@ and ends in the same weights as one that was not.
 """
 
 import contextlib
+import itertools
 import json
 import math
 import threading
@@ -26,6 +27,7 @@ from labkit.training import recipe as recipes
 from labkit.training.examples import Encoded, Example, batches, by_length, encode
 from labkit.training.prefix_store import PrefixStore, open_or_build, own_tokens
 from labkit.training.recipe import Recipe
+from labkit.training.shared_prefix import Rows
 from labkit.training.split import SplitModel, check_exact, split
 
 if TYPE_CHECKING:
@@ -146,8 +148,8 @@ class _Training:
         count = model.config.num_hidden_layers
         cut = max(0, count - self.recipe.layers) if self.recipe.layers else 0
         parts = split(model, cut)
-        probe = torch.tensor(self.train_data.examples[0].tokens[:64], device=self.device)
-        check_exact(model, parts, probe, prefix_length=min(len(self.train_data.prefixes[0]), len(probe) - 1))
+        first = self.train_data.examples[0]
+        check_exact(model, parts, torch.tensor(first.tokens, device=self.device), len(self.train_data.prefixes[first.group]))
         self.model = adapter.add(model, self.recipe, cut)
         self.parts: SplitModel = split(self.model.get_base_model(), cut)
         self.masters = adapter.masters(self.model)
@@ -238,29 +240,37 @@ class _Training:
         return [self.recipe.label_weight if place in example.decisive else 1.0 for place in range(example.answer_tokens)]
 
     def _losses(self, data: Encoded, store: PrefixStore | None, rows: list[int]) -> "torch.Tensor":
-        """The cross-entropy of each of the rows' answer tokens, float32 (answer tokens,)."""
+        """The cross-entropy of each of the rows' answer tokens, float32 (answer tokens,); the rows of a group stand together."""
         import torch
 
-        group = data.examples[rows[0]].group
-        shared = len(data.prefixes[group])
-        tokens, lengths = own_tokens(data, rows)
-        prefix = None
-        if store is None:
-            entered = self.parts.enter(tokens.to(self.device), lengths)
-            if shared:
-                prefix = self.parts.enter(torch.tensor(data.prefixes[group], device=self.device), [shared])
-        else:
-            entered = store.rows(rows).to(self.device)
-            if shared:
-                prefix = store.prefix(group).to(self.device)
-        hidden = self.parts.finish(entered, lengths, prefix)
-        before, answers, end = [], [], 0  # what stands before each answer token predicts it
-        for row, length in zip(rows, lengths, strict=True):
-            example, end = data.examples[row], end + length
-            before.append(hidden[end - example.answer_tokens - 1 : end - 1])
-            answers += example.tokens[example.answer_start :]
+        groups, answers = [], []
+        for number, own in itertools.groupby(rows, key=lambda row: data.examples[row].group):
+            own = list(own)
+            groups.append(self._entered(data, store, own, number))
+            answers += [token for row in own for token in data.examples[row].tokens[data.examples[row].answer_start :]]
+        before = []  # what stands before each answer token predicts it
+        row = iter(rows)
+        for group, hidden in zip(groups, self.parts.finish(groups), strict=True):
+            for states in hidden.split(group.lengths):
+                before.append(states[-data.examples[next(row)].answer_tokens - 1 : -1])
         logits = self.parts.head(torch.cat(before)).float()  # (answer tokens, vocabulary)
         return torch.nn.functional.cross_entropy(logits, torch.tensor(answers, device=self.device), reduction="none")
+
+    def _entered(self, data: Encoded, store: PrefixStore | None, rows: list[int], group: int) -> Rows:
+        """What enters the upper layers for rows of one group: kept, or the embeddings where all layers are adapted."""
+        import torch
+
+        tokens, lengths = own_tokens(data, rows)
+        prefix = None
+        if store is not None:
+            entered = store.rows(rows)
+            if data.prefixes[group]:
+                prefix = store.prefix(group).to(self.device)
+        else:
+            entered = self.parts.enter(tokens.to(self.device), lengths)
+            if data.prefixes[group]:
+                prefix = self.parts.enter(torch.tensor(data.prefixes[group], device=self.device), [len(data.prefixes[group])])
+        return Rows(entered.to(self.device), lengths, prefix)
 
     def validation_loss(self) -> float:
         """Mean cross-entropy over the answer tokens of the validation records, nats."""
@@ -326,9 +336,10 @@ def versions() -> dict[str, str]:
 
 
 def _micro_batches(data: Encoded, rows: list[int], micro_tokens: int) -> list[list[int]]:
-    """The rows in parts of at most `micro_tokens` tokens, their prefix not counted (at least one row each)."""
-    parts, size = [], 0
-    for row in rows:
+    """The rows by group in parts of at most `micro_tokens` tokens, prefixes not counted (at least one row each)."""
+    parts: list[list[int]] = []
+    size = 0
+    for row in sorted(rows, key=lambda row: data.examples[row].group):
         length = len(data.examples[row].tokens) - len(data.prefixes[data.examples[row].group])
         if not parts or size + length > micro_tokens:
             parts.append([])

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 from apps import checkpoints
 from labkit import models, runs, scenarios
 from labkit.serving import Speed, Weights
+from tests.ports import free_port
 from tests.serving.tiny import make_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,12 +129,6 @@ def running(folder):
             process.wait(20)
     said = log.read_text()
     assert "Traceback" not in said, said
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_for(address, process):

@@ -67,6 +67,14 @@ def test_equal_texts_are_on_the_same_side(tmp_path, service):
     assert all(len(side) == 1 for side in sides.values())
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_a_very_small_file_has_rows_to_learn_from_and_rows_to_measure_on(tmp_path, service, count):
+    for start in range(20):
+        path = write(tmp_path / "mine.csv", [(f"question {start + number}", "ab"[number % 2]) for number in range(count)])
+        splits = own.read(path, service, {"text": "message", "intent": "kind"}).records["split"]
+        assert "train" in splits and "test" in splits
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=20), st.sampled_from(["a", "b", ""])), min_size=1, max_size=30))
 def test_every_row_is_kept_or_rejected(tmp_path_factory, rows):

@@ -7,6 +7,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2
 from labkit.errors import LabError
 from labkit.training import adapter
 from labkit.training.recipe import Recipe
+from labkit.training.shared_prefix import Rows
 from labkit.training.split import check_exact, split
 
 SIZES = {"vocab_size": 120, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 5, "num_attention_heads": 4,
@@ -57,8 +58,9 @@ def test_loss_and_gradients_equal_the_full_models(config, layers, shared):
     parts = split(ours.get_base_model(), cut)
     prefix = tokens[0, :shared] if shared else None
     own = [length - shared for length in lengths]
+    before = parts.enter(prefix, [shared]) if shared else None
     entered = parts.enter(torch.cat([tokens[row, shared:length] for row, length in enumerate(lengths)]), own, prefix)
-    got = loss_of(parts.finish(entered, own, parts.enter(prefix, [shared]) if shared else None), parts.head, tokens, lengths, shared)
+    got = loss_of(parts.finish([Rows(entered, own, before)])[0], parts.head, tokens, lengths, shared)
     got.backward()
 
     assert abs(want.item() - got.item()) < 1e-5
@@ -70,12 +72,58 @@ def test_loss_and_gradients_equal_the_full_models(config, layers, shared):
     assert compared == layers * 7 * 2
 
 
+@pytest.mark.parametrize("config", SHAPES, ids=lambda config: config.model_type)
+def test_groups_in_one_pass_do_not_see_each_other(config):
+    model = model_of(config)
+    parts = split(model, 2)
+    draw = torch.Generator().manual_seed(2)
+    groups = []
+    for prefix, lengths in ((6, [5, 9]), (0, [4]), (3, [7, 1, 2])):
+        start = torch.randint(1, 120, (prefix,), generator=draw) if prefix else None
+        tokens = torch.randint(1, 120, (sum(lengths),), generator=draw)
+        groups.append((start, tokens, lengths))
+    with torch.no_grad():
+        before = [None if start is None else parts.enter(start, [len(start)]) for start, _, _ in groups]
+        found = parts.finish([Rows(parts.enter(tokens, lengths, start), lengths, states)
+                              for (start, tokens, lengths), states in zip(groups, before, strict=True)])
+        for (start, tokens, lengths), states in zip(groups, found, strict=True):
+            for row, got in zip(tokens.split(lengths), states.split(lengths), strict=True):
+                whole = row if start is None else torch.cat([start, row])
+                want = model.model(input_ids=whole[None], use_cache=False).last_hidden_state[0, -len(row) :]
+                assert torch.allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_the_one_function_for_lora_gives_pefts_outputs_and_gradients(dropout):
+    """With dropout PEFT's own way runs, and in evaluation without it."""
+    from peft.tuners.lora import Linear
+
+    tokens = torch.arange(1, 31).view(2, 15)
+    ours, pefts = (adapter.add(model_of(SHAPES[1]), Recipe(scenario="x", rank=4, alpha=12, dropout=dropout, layers=2), 3) for _ in "ab")
+    for module in pefts.modules():
+        if isinstance(module, Linear):
+            module.__dict__.pop("forward", None)
+    torch.manual_seed(5)
+    for (_, one), (_, other) in zip(ours.named_parameters(), pefts.named_parameters(), strict=True):
+        if one.requires_grad:
+            torch.nn.init.normal_(one, std=0.1)
+            other.data.copy_(one.data)
+    ours.eval(), pefts.eval()
+    logits = [model(input_ids=tokens).logits for model in (ours, pefts)]
+    assert torch.allclose(*logits, atol=1e-5)
+    for found in logits:
+        found.square().mean().backward()
+    gradients = [[parameter.grad for parameter in model.parameters() if parameter.requires_grad] for model in (ours, pefts)]
+    assert len(gradients[0]) == 2 * 7 * 2
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(*gradients, strict=True))
+
+
 def test_the_whole_model_is_left_as_it_was():
     model = model_of(SHAPES[0])
     tokens = torch.arange(1, 12)[None]
     before = model(input_ids=tokens).logits
     parts = split(model, 3)
-    parts.finish(parts.enter(tokens[0], [11]), [11])
+    parts.finish([Rows(parts.enter(tokens[0], [11]), [11])])
     assert len(model.model.layers) == 5
     assert torch.equal(model(input_ids=tokens).logits, before)
 

@@ -1,0 +1,10 @@
+"""A port for a server that a test starts."""
+
+import socket
+
+
+def free_port():
+    """A port of 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,28 @@
+"""Each benchmark's smoke run: it ends well and its last line holds its claims."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from labkit import places
+
+CLAIMS = {
+    "train_speed": {"train_ratio_vs_trl", "heldout_loss_ratio"},
+    "chat_speed": {"two_pane_ratio_vs_transformers", "ttft_ms", "ttft_cold_ms"},
+    "resume": {"identical_after_kill"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLAIMS)
+def test_the_smoke_run_prints_its_claims(name):
+    done = subprocess.run([sys.executable, places.ROOT / "benchmarks" / f"{name}.py", "--quick"], capture_output=True, text=True,
+                          timeout=500)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert set(found["claims"]) == CLAIMS[name] and found["detail"]
+    assert all(value > 0 for value in found["claims"].values())
+    if name == "resume":
+        assert found["claims"]["identical_after_kill"] == found["detail"]["kills"]
