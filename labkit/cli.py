@@ -99,13 +99,14 @@ def train(scenario: Annotated[str | None, typer.Option("--scenario", "-s", help=
 
 @app.command(epilog="Example: labkit evaluate finance/default")
 def evaluate(run: Annotated[str | None, typer.Argument(help="The run, SCENARIO/NAME.")] = None,
-             table: Annotated[bool, typer.Option("--table", help="Print the default runs' results as Markdown.")] = False) -> None:
+             table: Annotated[bool, typer.Option("--table", help="Print the default runs' results as Markdown.")] = False,
+             language: Annotated[str, typer.Option(help="The table's language: en or zh.")] = "en") -> None:
     """Measure a run and its base model on the test split; results go into the run's folder."""
     from labkit import records, runs, scenarios
     from labkit.evaluation import report
 
     if table:
-        typer.echo(report.table([runs.find(f"{name}/default") for name in scenarios.names()]))
+        typer.echo(report.table([runs.find(f"{name}/default") for name in scenarios.names()], _language(language)))
         return
     if not run:
         raise LabError("which run? labkit runs lists them; example: labkit evaluate finance/default")

@@ -39,6 +39,11 @@ _SHOWN = {
 }
 
 
+_TABLE_HEAD = {"en": "| Scenario | Field | Measure | n | Base | Fine-tuned | TF-IDF |",
+               "zh": "| 场景 | 字段 | 指标 | n | 基础模型 | 微调后 | TF-IDF |"}
+_NOT_EVALUATED = {"en": "not evaluated yet", "zh": "尚未评估"}
+
+
 def evaluate(run: Run, records: "Dataset | None" = None, progress: Progress | None = None) -> dict[str, Any]:
     """Measure a finished run on its test split and write what was found into its folder.
 
@@ -154,15 +159,15 @@ def summary(run: Run) -> str:
     return "\n".join(lines)
 
 
-def table(catalogue: Iterable[Run]) -> str:
+def table(catalogue: Iterable[Run], language: str = "en") -> str:
     """A Markdown table of many runs: base, fine-tuned and TF-IDF for each field on the test split, with 95% intervals."""
-    lines = ["| Scenario | Field | Measure | n | Base | Fine-tuned | TF-IDF |", "|---|---|---|--:|--:|--:|--:|"]
+    lines = [_TABLE_HEAD[language], "|---|---|---|--:|--:|--:|--:|"]
     for run in catalogue:
-        found, title = run.evaluation(), run.scenario.title["en"]
+        found, title = run.evaluation(), run.scenario.title[language]
         if found is None:
-            lines.append(f"| {title} (`{run.key}`) | not evaluated yet: `labkit evaluate {run.key}` | | | | | |")
+            lines.append(f"| {title} (`{run.key}`) | {_NOT_EVALUATED[language]}: `labkit evaluate {run.key}` | | | | | |")
             continue
-        for cells in _cells(found, run.scenario, "en"):
+        for cells in _cells(found, run.scenario, language):
             lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 _LAYOUT = 2
-_SHARD_BATCHES = 8
-_BATCH = 16
+_SHARD_BATCHES = 2
+_BATCH = 64
 
 
 class PrefixStore:

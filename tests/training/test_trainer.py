@@ -66,7 +66,8 @@ def test_the_saved_adapter_gives_the_reported_loss_in_plain_peft(tiny_base, smal
 
 
 def test_training_lowers_the_loss(tiny_base, small_records, small_scenario):
-    run = trainer.train(recipe_of(tiny_base, epochs=15, learning_rate=0.1, layers=0, rank=8, label_weight=1.0), small_records, small_scenario)
+    recipe = recipe_of(tiny_base, epochs=15, learning_rate=0.1, layers=0, rank=8, label_weight=1.0)
+    run = trainer.train(recipe, small_records, small_scenario)
     rows = run.metrics()
     first, last = sum(row["loss"] for row in rows[:4]) / 4, sum(row["loss"] for row in rows[-4:]) / 4
     assert last < first - 0.15  # with a random head of 48 dimensions it can fall by about 0.3
