@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labkit import process, runs, scenarios
 from labkit import records as recs
-from labkit import runs, scenarios
 from labkit.data import own
 from labkit.errors import LabError
 from labkit.runs import Run
@@ -66,10 +66,12 @@ def build(recipe: Recipe, source: Source, on_step: Callable[[dict[str, Any]], No
     from labkit.training import trainer
 
     run = trainer.train(recipe, source.records, source.scenario, on_step, on_prepare)
+    process.release_memory()
     if not is_current(run):
         recs.write(source.records, run.folder / "records.jsonl")
         say(f"{run.key}: evaluating on {source.records['split'].count('test')} test records")
         report.evaluate(run, source.records)
+        process.release_memory()
     return run
 
 

@@ -1,10 +1,15 @@
-"""How a process of the lab behaves towards the network and the machine's cores: set before torch or transformers is imported."""
+"""How a process of the lab behaves towards the network, the machine's cores and its memory."""
 
+import contextlib
+import ctypes
+import gc
 import os
+import sys
 
 
 def prepare() -> None:
-    """Keep the hub's client from asking the network unless `LABKIT_ONLINE=1`, and let idle threads sleep.
+    """Keep the hub's client from asking the network unless `LABKIT_ONLINE=1`, and let idle threads sleep. Called before torch or
+    transformers is imported.
 
     What the environment says already stays.
     """
@@ -16,3 +21,12 @@ def prepare() -> None:
     # A thread that waits for the others would spin, and take the core from whatever else is at work.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+
+def release_memory() -> None:
+    """Give free memory back to the system: models hold themselves in cycles, and tensors of ever other sizes leave holes, so that
+    a process which built four runs in turn held 5 GB where one run takes 2.4."""
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+            ctypes.CDLL(None).malloc_trim(0)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit import __version__, files, models, runs, scenarios
+from labkit import __version__, files, models, process, runs, scenarios
 from labkit import records as recs
 from labkit.errors import LabError
 from labkit.runs import Run
@@ -205,6 +205,7 @@ class _Training:
                 asked = self.stop is not None and self.stop.is_set()
                 if late or asked or (index + 1) % recipe.checkpoint_steps == 0:
                     checkpoint.save(self.run.folder, index + 1, self.masters, optimiser)
+                    process.release_memory()
                 if late:
                     return True
                 if asked:
@@ -279,7 +280,7 @@ class _Training:
         self.model.eval()
         total = 0.0
         with torch.no_grad():
-            for rows in by_length(self.held_out.examples, 16):
+            for rows in by_length(self.held_out.examples, 8):
                 for part in _micro_batches(self.held_out, rows, self.recipe.micro_tokens):
                     total += self._losses(self.held_out, self.held_out_store, part).sum().item()
         self.model.train()
