@@ -39,11 +39,6 @@ _SHOWN = {
 }
 
 
-_TABLE_HEAD = {"en": "| Scenario | Field | Measure | n | Base | Fine-tuned | TF-IDF |",
-               "zh": "| 场景 | 字段 | 指标 | n | 基础模型 | 微调后 | TF-IDF |"}
-_NOT_EVALUATED = {"en": "not evaluated yet", "zh": "尚未评估"}
-
-
 def evaluate(run: Run, records: "Dataset | None" = None, progress: Progress | None = None) -> dict[str, Any]:
     """Measure a finished run on its test split and write what was found into its folder.
 
@@ -161,11 +156,12 @@ def summary(run: Run) -> str:
 
 def table(catalogue: Iterable[Run], language: str = "en") -> str:
     """A Markdown table of many runs: base, fine-tuned and TF-IDF for each field on the test split, with 95% intervals."""
-    lines = [_TABLE_HEAD[language], "|---|---|---|--:|--:|--:|--:|"]
+    words = _WORDS[language]
+    lines = [f"| {words['scenario']} {words['head']}", "|---|---|---|--:|--:|--:|--:|"]
     for run in catalogue:
         found, title = run.evaluation(), run.scenario.title[language]
         if found is None:
-            lines.append(f"| {title} (`{run.key}`) | {_NOT_EVALUATED[language]}: `labkit evaluate {run.key}` | | | | | |")
+            lines.append(f"| {title} (`{run.key}`) | {words['missing']}: `labkit evaluate {run.key}` | | | | | |")
             continue
         for cells in _cells(found, run.scenario, language):
             lines.append(f"| {title} | {' | '.join(cells)} |")
@@ -252,10 +248,12 @@ TF-IDF 是基于词(英文)或字(中文)的逻辑回归,只用于标签字段�
 _WORDS = {
     "en": {"head": "| Field | Measure | n | Base | Fine-tuned | TF-IDF |", "setting": "| Setting | Value |", "file": "| What | sha256 |",
            "data": "{train} train, {validation} validation and {test} test records; sources: {sources}; licences: {licenses}.",
-           "all": "all fields", "base": "base", "adapter": "adapter", "print": "data fingerprint", "joint": ", "},
+           "all": "all fields", "base": "base", "adapter": "adapter", "print": "data fingerprint", "joint": ", ",
+           "scenario": "Scenario", "missing": "not evaluated yet"},
     "zh": {"head": "| 字段 | 指标 | n | 基座 | 微调 | TF-IDF |", "setting": "| 设置 | 值 |", "file": "| 对象 | sha256 |",
            "data": "训练 {train} 条,验证 {validation} 条,测试 {test} 条;来源\uff1a{sources};许可\uff1a{licenses}。",
-           "all": "全部字段", "base": "基座", "adapter": "适配器", "print": "数据指纹", "joint": "、"},
+           "all": "全部字段", "base": "基座", "adapter": "适配器", "print": "数据指纹", "joint": "、",
+           "scenario": "场景", "missing": "尚未评估"},
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit import files, places
-from labkit.training.examples import Encoded, by_length
+from labkit.training.examples import Encoded, by_length, micro_batches
 from labkit.training.split import SplitModel
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _LAYOUT = 2
 _SHARD_BATCHES = 2
 _BATCH = 64
+_PASS_TOKENS = 8192
 
 
 class PrefixStore:
@@ -94,14 +95,15 @@ def _build(folder: Path, owner: str, parts: SplitModel, encoded: Encoded, progre
         save_file(entered, part)
 
     found: list[list[int] | None] = [None] * len(encoded.examples)
-    passes = by_length(encoded.examples, _BATCH)
+    passes = [part for rows in by_length(encoded.examples, _BATCH) for part in micro_batches(encoded, rows, _PASS_TOKENS)]
     done = 0
     for shard, start in enumerate(range(0, len(passes), _SHARD_BATCHES)):
         pieces, at = [], 0
         for rows in passes[start : start + _SHARD_BATCHES]:
             prefix = prefixes[encoded.examples[rows[0]].group]
-            tokens, lengths = own_tokens(encoded, rows)
-            pieces.append(parts.enter(tokens.to(device), lengths, prefix if len(prefix) else None).cpu())
+            lengths = [len(encoded.own(row)) for row in rows]
+            tokens = torch.tensor([token for row in rows for token in encoded.own(row)], device=device)
+            pieces.append(parts.enter(tokens, lengths, prefix if len(prefix) else None).cpu())
             for row, length in zip(rows, lengths, strict=True):
                 found[row] = [shard, at, at + length]
                 at += length
@@ -111,14 +113,6 @@ def _build(folder: Path, owner: str, parts: SplitModel, encoded: Encoded, progre
         with files.whole(folder / f"shard-{shard:05d}.safetensors") as part:
             save_file({"hidden": torch.cat(pieces)}, part)
     files.write_json(folder / "manifest.json", {"owner": owner, "places": found})
-
-
-def own_tokens(encoded: Encoded, rows: list[int]) -> tuple["torch.Tensor", list[int]]:
-    """The examples' token ids without their prefix, one after the other, int64 (tokens,), and how many each has."""
-    import torch
-
-    tails = [encoded.examples[row].tokens[len(encoded.prefixes[encoded.examples[row].group]) :] for row in rows]
-    return torch.tensor([token for tail in tails for token in tail]), [len(tail) for tail in tails]
 
 
 def _entered(parts: SplitModel, prefix: "torch.Tensor") -> "torch.Tensor":

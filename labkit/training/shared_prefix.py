@@ -131,11 +131,12 @@ def _attend_group(layout: _Layout, query, key, value, dropout: float, window: in
     (heads, _, size), start, rows, widest = key.shape, layout.prefix, layout.rows, layout.widest
     group = query.shape[0] // heads
     start_key, start_value = key[:, :start].transpose(1, 2), value[:, :start]
+    mask = functools.partial(_mask, window=window, dtype=query.dtype, device=query.device)
     softmax = lambda scores: torch.nn.functional.dropout(scores.softmax(-1), dropout)  # noqa: E731
     found = []
     if start:
         scores = query[:, :start].reshape(heads, group * start, size) @ start_key
-        weights = softmax(scores.view(heads, group, start, start) + _mask(start, start, 0, window, scores))
+        weights = softmax(scores.view(heads, group, start, start) + mask(start, start, 0))
         on_start = weights.view(heads, group * start, start) @ start_value
         found.append(on_start.view(heads * group, start, size).transpose(0, 1).flatten(1))
 
@@ -144,11 +145,11 @@ def _attend_group(layout: _Layout, query, key, value, dropout: float, window: in
     query = own[0].view(rows, widest, heads, group, size).permute(2, 0, 3, 1, 4).reshape(heads, rows, group * widest, size)
     own_key, own_value = (part.view(rows, widest, heads, size).permute(2, 0, 1, 3) for part in own[1:])
     scores = query @ own_key.transpose(2, 3)
-    scores = scores.view(heads, rows, group, widest, widest) + _mask(widest, widest, 0, window, scores)
+    scores = scores.view(heads, rows, group, widest, widest) + mask(widest, widest, 0)
     if start:
         shared = (query.view(heads, -1, size) @ start_key).view(heads, rows, group, widest, start)
         if window and start + widest > window:
-            shared = shared + _mask(widest, start, start, window, shared)
+            shared = shared + mask(widest, start, start)
         scores = torch.cat([shared, scores], -1)
     weights = softmax(scores)
     out = weights[..., start:].reshape(heads, rows, group * widest, widest) @ own_value
@@ -158,10 +159,11 @@ def _attend_group(layout: _Layout, query, key, value, dropout: float, window: in
     return [*found, layout.pack(out.reshape(rows * widest, -1))]
 
 
-def _mask(queries: int, keys: int, ahead: int, window: int | None, like: "torch.Tensor") -> "torch.Tensor":
+@functools.lru_cache(maxsize=8)  # all layers of a pass ask for the same few
+def _mask(queries: int, keys: int, ahead: int, window: int | None, dtype: "torch.dtype", device: "torch.device") -> "torch.Tensor":
     """0 where a query may look and the lowest number where not, (queries, keys), for queries that stand `ahead` of the keys."""
     import torch
 
-    distance = torch.arange(ahead, ahead + queries, device=like.device)[:, None] - torch.arange(keys, device=like.device)
+    distance = torch.arange(ahead, ahead + queries, device=device)[:, None] - torch.arange(keys, device=device)
     hidden = (distance < 0) | (distance >= window) if window else distance < 0
-    return torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden, torch.finfo(like.dtype).min)
+    return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, torch.finfo(dtype).min)

@@ -24,8 +24,8 @@ from labkit.runs import Run
 from labkit.scenarios import Scenario
 from labkit.training import adapter, checkpoint
 from labkit.training import recipe as recipes
-from labkit.training.examples import Encoded, Example, batches, by_length, encode
-from labkit.training.prefix_store import PrefixStore, open_or_build, own_tokens
+from labkit.training.examples import Encoded, Example, batches, by_length, encode, micro_batches
+from labkit.training.prefix_store import PrefixStore, open_or_build
 from labkit.training.recipe import Recipe
 from labkit.training.shared_prefix import Rows
 from labkit.training.split import SplitModel, check_exact, split
@@ -220,7 +220,7 @@ class _Training:
         weights = {row: self._weights(self.train_data.examples[row]) for row in rows}
         weight = sum(sum(own) for own in weights.values())
         total = 0.0
-        for part in _micro_batches(self.train_data, rows, self.recipe.micro_tokens):
+        for part in micro_batches(self.train_data, rows, self.recipe.micro_tokens):
             losses = self._losses(self.train_data, self.train_store, part)
             counts = torch.tensor([each for row in part for each in weights[row]], device=self.device)
             (losses @ counts / weight).backward()
@@ -244,34 +244,32 @@ class _Training:
         """The cross-entropy of each of the rows' answer tokens, float32 (answer tokens,); the rows of a group stand together."""
         import torch
 
-        groups, answers = [], []
-        for number, own in itertools.groupby(rows, key=lambda row: data.examples[row].group):
-            own = list(own)
-            groups.append(self._entered(data, store, own, number))
-            answers += [token for row in own for token in data.examples[row].tokens[data.examples[row].answer_start :]]
-        before = []  # what stands before each answer token predicts it
-        row = iter(rows)
-        for group, hidden in zip(groups, self.parts.finish(groups), strict=True):
-            for states in hidden.split(group.lengths):
-                before.append(states[-data.examples[next(row)].answer_tokens - 1 : -1])
-        logits = self.parts.head(torch.cat(before)).float()  # (answer tokens, vocabulary)
+        examples = [data.examples[row] for row in rows]
+        groups = [self._entered(data, store, list(own), group)
+                  for group, own in itertools.groupby(rows, key=lambda row: data.examples[row].group)]
+        states = [part for group, hidden in zip(groups, self.parts.finish(groups), strict=True) for part in hidden.split(group.lengths)]
+        before = torch.cat([part[-example.answer_tokens - 1 : -1]  # what stands before each answer token predicts it
+                            for example, part in zip(examples, states, strict=True)])
+        answers = [token for example in examples for token in example.tokens[example.answer_start :]]
+        logits = self.parts.head(before).float()  # (answer tokens, vocabulary)
         return torch.nn.functional.cross_entropy(logits, torch.tensor(answers, device=self.device), reduction="none")
 
     def _entered(self, data: Encoded, store: PrefixStore | None, rows: list[int], group: int) -> Rows:
         """What enters the upper layers for rows of one group: kept, or the embeddings where all layers are adapted."""
         import torch
 
-        tokens, lengths = own_tokens(data, rows)
-        prefix = None
+        lengths = [len(data.own(row)) for row in rows]
+        start, prefix = data.prefixes[group], None
         if store is not None:
-            entered = store.rows(rows)
-            if data.prefixes[group]:
+            entered = store.rows(rows).to(self.device)
+            if start:
                 prefix = store.prefix(group).to(self.device)
         else:
-            entered = self.parts.enter(tokens.to(self.device), lengths)
-            if data.prefixes[group]:
-                prefix = self.parts.enter(torch.tensor(data.prefixes[group], device=self.device), [len(data.prefixes[group])])
-        return Rows(entered.to(self.device), lengths, prefix)
+            tokens = [token for row in rows for token in data.own(row)]
+            entered = self.parts.enter(torch.tensor(tokens, device=self.device), lengths)
+            if start:
+                prefix = self.parts.enter(torch.tensor(start, device=self.device), [len(start)])
+        return Rows(entered, lengths, prefix)
 
     def validation_loss(self) -> float:
         """Mean cross-entropy over the answer tokens of the validation records, nats."""
@@ -281,7 +279,7 @@ class _Training:
         total = 0.0
         with torch.no_grad():
             for rows in by_length(self.held_out.examples, 8):
-                for part in _micro_batches(self.held_out, rows, self.recipe.micro_tokens):
+                for part in micro_batches(self.held_out, rows, self.recipe.micro_tokens):
                     total += self._losses(self.held_out, self.held_out_store, part).sum().item()
         self.model.train()
         return total / sum(example.answer_tokens for example in self.held_out.examples)
@@ -334,20 +332,6 @@ def versions() -> dict[str, str]:
     import transformers
 
     return {"labkit": __version__, "torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__}
-
-
-def _micro_batches(data: Encoded, rows: list[int], micro_tokens: int) -> list[list[int]]:
-    """The rows by group in parts of at most `micro_tokens` tokens, prefixes not counted (at least one row each)."""
-    parts: list[list[int]] = []
-    size = 0
-    for row in sorted(rows, key=lambda row: data.examples[row].group):
-        length = len(data.examples[row].tokens) - len(data.prefixes[data.examples[row].group])
-        if not parts or size + length > micro_tokens:
-            parts.append([])
-            size = 0
-        parts[-1].append(row)
-        size += length
-    return parts
 
 
 def _rewind_metrics(path: Path, step: int) -> float:

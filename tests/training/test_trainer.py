@@ -17,7 +17,7 @@ from labkit import files, places, records, runs
 from labkit.errors import LabError
 from labkit.training import recipe as recipes
 from labkit.training import trainer
-from labkit.training.examples import batches, encode
+from labkit.training.examples import Encoded, Example, batches, encode, micro_batches
 from labkit.training.recipe import Recipe
 from tests.conftest import save_tiny
 
@@ -233,6 +233,15 @@ def test_every_row_is_in_one_batch_of_an_epoch_and_each_batch_has_its_share_of_e
             here = Counter(examples[row].group for row in batch)
             assert all(abs(here[group] - len(batch) * count / 12) <= 1 for group, count in whole.items())
     assert batches(examples, 5, 1, 0) == batches(examples, 5, 1, 0) != batches(examples, 5, 1, 1)
+
+
+def test_a_micro_batch_holds_many_short_records_but_not_two_of_a_thousand_tokens():
+    lengths = [100] * 8 + [1000, 1000]
+    encoded = Encoded([Example(tuple(range(150 + length)), 150 + length - 5, row % 2) for row, length in enumerate(lengths)],
+                      [tuple(range(150))] * 2, [])
+    assert micro_batches(encoded, list(range(10)), 8192) == [[0, 2, 4, 6, 8, 1, 3, 5, 7], [9]]
+    assert micro_batches(encoded, list(range(8)), 8192) == [[0, 2, 4, 6, 1, 3, 5, 7]]
+    assert micro_batches(encoded, list(range(8)), 1) == [[row] for row in (0, 2, 4, 6, 1, 3, 5, 7)]
 
 
 def test_the_schedule_warms_up_and_falls_to_its_floor():
