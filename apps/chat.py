@@ -6,19 +6,18 @@ import gradio as gr
 
 from apps import checkpoints, controls, rounds, views
 from apps.controls import PLAIN, i18n
+from apps.page import Page, Updates
 from apps.panes import Answer, Desk, Desks
 from apps.texts import say
 from labkit import scenarios
 from labkit.errors import LabError
 
-Updates = dict[Any, Any]  # component -> what it shows now
 
-
-class ChatPage:
+class ChatPage(Page):
     """The page's components and what happens on it. A desk's `kept` is the list of its turns: (question, answer)."""
 
     def __init__(self, desks: Desks, page: gr.Blocks) -> None:
-        self._desks = desks
+        super().__init__(desks)
         self._lay_out()
         self._wire(page)
 
@@ -59,9 +58,6 @@ class ChatPage:
         controls.next_seed(self.again, self.sampling).then(self._ask_again, self.sampling, moving, **PLAIN)
         self.stop.click(self._stop, queue=False, **PLAIN)
         self.clear.click(self._clear, None, moving, queue=False, **PLAIN)
-
-    def _desk(self, request: gr.Request) -> Desk:
-        return self._desks.of(request.session_hash)
 
     # choosing
 
@@ -121,10 +117,6 @@ class ChatPage:
         """The conversation and the buttons as they stand."""
         return {self.talk: views.conversation(desk.kept or [], desk.language), self.alert: views.alert(desk.hint),
                 self.send: gr.Button(interactive=not desk.busy), self.stop: gr.Button(interactive=desk.busy)}
-
-    def _refuse(self, problem: LabError | str, desk: Desk) -> Updates:
-        desk.hint = str(problem)
-        return {self.alert: views.alert(desk.hint)}
 
     async def _follow(self, desk: Desk, turns: list[tuple[str, Answer]], hint: str = ""):
         """Answer the last of these turns."""

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit import models, runs, scenarios
+from apps.texts import say
+from labkit import models, runs, scenarios, serving
 from labkit.errors import LabError
 from labkit.runs import Run
 from labkit.scenarios import Scenario
@@ -41,13 +42,11 @@ class Checkpoint:
             return BASE, models.resolve(self.base_name).sha256
         manifest = self.run.manifest()
         if problems := runs.verify(self.run):
-            raise LabError(f"run {self.run.key} is damaged and not served: {'; '.join(problems)}; train it anew")
+            raise serving.damaged(self.run, problems)
         return str(self.run.folder), manifest["adapter"]["sha256"]
 
     def open(self) -> Engine:
         """An engine of its own."""
-        from labkit import serving
-
         return serving.open_engine(models.resolve(self.base_name), self.run)
 
 
@@ -79,7 +78,9 @@ def find(scenario_name: str, key: str | None) -> Checkpoint:
     """The checkpoint of this key; LabError where it cannot be chosen (any more)."""
     known = listing(scenario_name)
     if key not in known.available:
-        raise LabError(f"{key} is {known.missing.get(key or '', 'not there')}; choose another checkpoint")
+        state = known.missing.get(key or "", "")
+        raise LabError(f"{key} is {state or 'not there'}; choose another checkpoint",
+                       f"{key}：{say(f'state_{state}', 'zh') if state else '不存在'}；请选择其他模型")
     return known.available[key]
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import gradio as gr
 
 from apps import checkpoints, controls, rounds, views
-from apps.chat import Updates
 from apps.checkpoints import BASE, Listing
 from apps.controls import PLAIN, i18n
+from apps.page import Page, Updates
 from apps.panes import Desk, Desks
 from apps.rounds import Round
 from apps.texts import say
@@ -24,14 +24,14 @@ def _seen(visible: bool) -> list[str]:
     return [] if visible else ["gone"]
 
 
-class ComparePage:
+class ComparePage(Page):
     """The page's components and what happens on it. A desk's `kept` is the round that its panes show, or None.
 
     Checkpoints are picked by number, answers are shown by side; blind, lot decides which goes where.
     """
 
     def __init__(self, desks: Desks, page: gr.Blocks) -> None:
-        self._desks = desks
+        super().__init__(desks)
         self._lay_out_choice()
         self._lay_out_answers()
         self._wire(page)
@@ -105,9 +105,6 @@ class ComparePage:
         for choice, button in self.ballots.items():
             button.click(self._voter(choice), self.reason, [self.reason, *moving], **PLAIN)
         self.clear.click(self._clear, None, [self.box, *moving], queue=False, **PLAIN)
-
-    def _desk(self, request: gr.Request) -> Desk:
-        return self._desks.of(request.session_hash)
 
     # choosing
 
@@ -208,10 +205,6 @@ class ComparePage:
                 **{button: gr.Button(interactive=on) for button, on in zip(self.stops, running, strict=True)},
                 **{button: gr.Button(interactive=can_vote) for button in self.ballots.values()}}
 
-    def _refuse(self, problem: LabError | str, desk: Desk) -> Updates:
-        desk.hint = str(problem)
-        return {self.alert: views.alert(desk.hint)}
-
     async def _follow(self, desk: Desk, asked: Round, hint: str = ""):
         desk.kept, desk.hint = asked, hint
         desk.ask(asked.answers)
@@ -290,4 +283,4 @@ class ComparePage:
         try:
             return views.tally(votes.tally(name), desk.language)
         except LabError as error:
-            return views.alert(str(error))
+            return views.alert(error.said(desk.language))

@@ -150,7 +150,7 @@ class Answer:
     weights: Weights | None = None
     waited: float = 0.0
     speed: Speed | None = None
-    error: str | None = None
+    error: LabError | None = None
     done: bool = False
 
     @property
@@ -176,9 +176,9 @@ class Answer:
                         self.pieces.append(piece)
                     self.speed = engine.speed
         except LabError as error:
-            self.error = str(error)
+            self.error = error
         except Exception as error:  # a bug: the pane must end all the same, and the trace goes to the terminal
-            self.error = f"{type(error).__name__}: {error}"
+            self.error = LabError(f"{type(error).__name__}: {error}")
             raise
         finally:
             self.done = True

@@ -114,7 +114,7 @@ def measures(answer: Answer, language: str) -> str:
 def state(answer: Answer, language: str, ended: bool) -> str:
     """Whether the answer is coming, was stopped, has ended, or why it could not be given."""
     if answer.error and ended:
-        return f'<p class="state failed" role="alert">{say("failed", language)} {safe(answer.error)}</p>'
+        return f'<p class="state failed" role="alert">{say("failed", language)} {safe(answer.error.said(language))}</p>'
     word = "loading" if answer.weights is None and not ended else "answering" if not ended else "stopped" if answer.stopped else "ended"
     return f'<p class="state {"" if ended else "moving "}{word}" role="status">{say(word, language)}</p>'
 

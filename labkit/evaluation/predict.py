@@ -33,6 +33,7 @@ ROWS = 128  # a batch; 64 to 128 rows is where bf16 products of a 135M model com
 CACHE_BYTES = 1_200_000_000  # keys and values of a batch; longer prompts make smaller batches
 WORKER_ROWS = 24  # the fewest rows for which a batch of its own is worth while
 CHUNK_TOKENS = 1024  # prompt tokens that go through the model at once
+BLOCK = 32  # places by which the buffers of a batch grow
 
 # Decoders whose attention is plain: softmax(q k / scale + causal mask) over all positions. Others go through `generate`.
 PLAIN_ATTENTION = ("llama", "mistral", "qwen2", "qwen3")
@@ -185,10 +186,11 @@ class _Group:
 @dataclass
 class _Batch:
     """Rows that are decoded together. Each row's own tokens (those after its group's start) end at the same place of the
-    buffers; `hidden` marks the places before them.
+    buffers; `hidden` marks the places before them and those that are not written yet.
 
     Shapes: keys (layers, rows, heads, size, places), so that a query times the keys needs no transposed copy (half the time
-    of the other order here); values (layers, rows, heads, places, size); hidden bool (rows, places); positions int (rows,).
+    of the other order here); values (layers, rows, heads, places, size); hidden bool (rows, places). The buffers hold few places
+    more than are written: attention looks at all of them, since a part of the keys would be copied at each step.
     """
 
     keys: "torch.Tensor"
@@ -197,8 +199,8 @@ class _Batch:
     groups: list[_Group] = field(default_factory=list)
     rows: slice = field(default_factory=lambda: slice(0, 0))    # the rows at work
     places: slice = field(default_factory=lambda: slice(0, 0))  # where their new tokens are written
-    first_place: int = 0          # the first place they look at
-    mask: "torch.Tensor | None" = None  # bool (rows, 1, tokens, places), True where they must not look
+    seen: slice = field(default_factory=lambda: slice(0, 0))    # the places they look at
+    mask: "torch.Tensor | None" = None  # bool (rows, 1, tokens, places seen), True where they must not look
 
     def attend(self, layer: int, query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor", scale: float) -> "torch.Tensor":
         """Write the new keys and values, then attend to the group's start and the row's own places.
@@ -210,8 +212,7 @@ class _Batch:
 
         self.keys[layer, self.rows, :, :, self.places] = key.transpose(2, 3)
         self.values[layer, self.rows, :, self.places] = value
-        seen = slice(self.first_place, self.places.stop)
-        keys, values = self.keys[layer, self.rows, :, :, seen], self.values[layer, self.rows, :, seen]
+        keys, values = self.keys[layer, self.rows, :, :, self.seen], self.values[layer, self.rows, :, self.seen]
         rows, query_heads, tokens, size = query.shape
         heads = key.shape[1]
         query = (query * scale).reshape(rows, heads, -1, size)  # a key head's queries side by side
@@ -234,6 +235,18 @@ class _Batch:
             outputs.append((on_own @ values[part]).add_(on_start))
         merged = torch.cat([output.reshape(-1, query_heads, tokens, size) for output in outputs])
         return merged.transpose(1, 2)
+
+    def step_to(self, place: int, rows: int) -> None:
+        """Make ready for one more token of each of the first `rows` rows, at `place`."""
+        import torch
+
+        if place == self.hidden.shape[1]:
+            pad = torch.nn.functional.pad
+            self.keys, self.values = pad(self.keys[:, :rows], (0, BLOCK)), pad(self.values[:, :rows], (0, 0, 0, BLOCK))
+            self.hidden = pad(self.hidden[:rows], (0, BLOCK), value=True)
+        self.hidden[:rows, place] = False
+        self.rows, self.places, self.seen = slice(0, rows), slice(place, place + 1), slice(0, self.hidden.shape[1])
+        self.mask = self.hidden[:rows, None, None]
 
     def copy_row(self, source: int, target: int) -> None:
         """Overwrite one row by another."""
@@ -275,9 +288,10 @@ class _Decoder:
         import torch
 
         like = {"dtype": self.model.dtype, "device": self.model.device}
-        return _Batch(torch.empty(self.layers, rows, self.heads, self.size, places, **like),
-                      torch.empty(self.layers, rows, self.heads, places, self.size, **like),
-                      torch.zeros(rows, places, dtype=torch.bool, device=self.model.device))
+        places = -(-places // BLOCK) * BLOCK
+        return _Batch(torch.zeros(self.layers, rows, self.heads, self.size, places, **like),  # zeros: NaN times 0 is NaN
+                      torch.zeros(self.layers, rows, self.heads, places, self.size, **like),
+                      torch.ones(rows, places, dtype=torch.bool, device=self.model.device))
 
     def _forward(self, batch: _Batch, tokens: "torch.Tensor", positions: "torch.Tensor") -> "torch.Tensor":
         """Run int tokens (rows, tokens); gives the hidden states after the last of them, (rows, hidden size)."""
@@ -285,7 +299,7 @@ class _Decoder:
         return decoder(input_ids=tokens, position_ids=positions, use_cache=False, labkit_batch=batch).last_hidden_state[:, -1]
 
     def _best(self, hidden: "torch.Tensor") -> "torch.Tensor":
-        return self.model.get_output_embeddings()(hidden).float().argmax(-1)  # float: argmax of bf16 takes 3 times as long
+        return self.model.get_output_embeddings()(hidden).max(-1).indices  # argmax takes five times as long
 
     def _run_start(self, group: _Group) -> None:
         if not group.start:
@@ -293,7 +307,8 @@ class _Decoder:
         batch = self._buffers(1, len(group.start))
         batch.groups = [_Group([], [], first=0, last=1)]
         self._run_prompts(batch, [group.start], 0, 0, len(group.start))
-        group.keys, group.values = batch.keys[:, 0], batch.values[:, 0]
+        tokens = len(group.start)
+        group.keys, group.values = batch.keys[:, 0, :, :, :tokens].contiguous(), batch.values[:, 0, :, :tokens].contiguous()
 
     def _run_prompts(self, batch: _Batch, own: list[list[int]], row: int, offset: int, end: int) -> "torch.Tensor":
         """Run the rows from `row` on, their own tokens ending before place `end`; gives the hidden states of the last ones."""
@@ -305,10 +320,7 @@ class _Decoder:
         tokens = torch.tensor([[0] * (width - len(tokens)) + list(tokens) for tokens in own], device=device)
         place = torch.arange(width, device=device)
         hidden = place < padding[:, None]
-        batch.rows, batch.places, batch.first_place = slice(row, row + len(own)), slice(end - width, end), end - width
-        batch.hidden[batch.rows, : end - width] = True
-        batch.keys[:, batch.rows, :, :, : end - width] = 0  # what memory held there may be NaN, and NaN times 0 is NaN
-        batch.values[:, batch.rows, :, : end - width] = 0
+        batch.rows, batch.places, batch.seen = slice(row, row + len(own)), slice(end - width, end), slice(end - width, end)
         batch.hidden[batch.rows, end - width : end] = hidden
         batch.mask = (hidden[:, None, :] | (place > place[:, None]))[:, None]
         return self._forward(batch, tokens, offset + (place - padding[:, None]).clamp_min(0))
@@ -354,7 +366,7 @@ class _Decoder:
         of = {row: group for group in groups for row in group.prompts}
         own = [self.prompts[row][len(of[row].start) :] for row in rows]
         end, limit = max(map(len, own)), max(self.limits[row] for row in rows)
-        batch = self._buffers(len(rows), end + limit)
+        batch = self._buffers(len(rows), end + 1)
         batch.groups = groups
         for group in groups:
             mine = [at for at, row in enumerate(rows) if of[row] is group]
@@ -367,8 +379,7 @@ class _Decoder:
             tokens, positions = tokens[keep], positions[keep]
             if not rows or self.stopped:
                 return
-            batch.rows, batch.places, batch.first_place = slice(0, len(rows)), slice(place, place + 1), 0
-            batch.mask = batch.hidden[: len(rows), None, None, : place + 1]
+            batch.step_to(place, len(rows))
             tokens = self._best(self._forward(batch, tokens[:, None], positions[:, None]))
             positions = positions + 1
 

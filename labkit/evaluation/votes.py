@@ -269,16 +269,18 @@ def _connection() -> Iterator[sa.Connection]:
         raise LabError(f"LABKIT_DATABASE needs the Python package {error.name}; install it: pip install '{package}'") from error
     except (exc.SQLAlchemyError, OSError) as error:
         reason = _first_line(getattr(error, "orig", None) or error)
-        advice = next((advice for words, advice in _ADVICE.items() if words in reason), "see LABKIT_DATABASE")
-        raise LabError(f"the lab database {_shown(url)} cannot be used: {reason}; {advice}") from error
+        advice, zh = next((advice for words, advice in _ADVICE.items() if words in reason), _NO_ADVICE)
+        raise LabError(f"the lab database {_shown(url)} cannot be used: {reason}; {advice}",
+                       f"无法使用实验室数据库 {_shown(url)}（{reason}）；{zh}") from error
 
 
-_ADVICE = {"not a database": "move that file away, or name another one with LABKIT_DATABASE",
-           "malformed": "move that file away, or name another one with LABKIT_DATABASE",
-           "full": "free some space",
-           "locked": "another program holds it; end that one and try again",
-           "readonly": "make its folder writable, or name another file with LABKIT_DATABASE",
-           "unable to open": "make its folder writable, or name another file with LABKIT_DATABASE"}
+_NO_ADVICE = ("see LABKIT_DATABASE", "请检查 LABKIT_DATABASE")
+_OTHER_FILE = ("move that file away, or name another one with LABKIT_DATABASE", "请移走该文件，或用 LABKIT_DATABASE 指定其他文件")
+_OTHER_FOLDER = ("make its folder writable, or name another file with LABKIT_DATABASE",
+                 "请让其文件夹可写，或用 LABKIT_DATABASE 指定其他文件")
+_ADVICE = {"not a database": _OTHER_FILE, "malformed": _OTHER_FILE, "readonly": _OTHER_FOLDER, "unable to open": _OTHER_FOLDER,
+           "full": ("free some space", "请释放磁盘空间"),
+           "locked": ("another program holds it; end that one and try again", "其他程序正在使用，请关闭后重试")}
 
 
 def _make_tables(engine: sa.Engine) -> None:

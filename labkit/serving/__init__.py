@@ -122,6 +122,12 @@ def open_engine(base: BaseModel, run: Run | None = None, kind: str = "auto", thr
     return engine.open_engine(base, run, threads)
 
 
+def damaged(run: Run, problems: list[str]) -> LabError:
+    """What is said of a run that does not match its manifest."""
+    return LabError(f"run {run.key} is damaged and not served: {'; '.join(problems)}; train it anew",
+                    f"模型 {run.key} 的文件已损坏，不能使用（{'; '.join(problems)}）；请重新训练")
+
+
 def _check_run(base: BaseModel, run: Run) -> None:
     trained_on = run.manifest()["base"]
     if trained_on["sha256"] != base.sha256:
@@ -129,7 +135,7 @@ def _check_run(base: BaseModel, run: Run) -> None:
                        f"not on {base.name} ({short(base.sha256)}); open it with its own base")
     problems = runs.verify(run)
     if problems:
-        raise LabError(f"run {run.key} is damaged and not served: {'; '.join(problems)}; train it anew")
+        raise damaged(run, problems)
 
 
 def _has_cuda() -> bool:

@@ -68,7 +68,8 @@ class ChatEngine:
         tokens = self._chat.encode(messages)
         if len(tokens) >= self._backend.context:
             fit = self._backend.context - 1
-            raise LabError(f"the chat has {len(tokens)} tokens and only {fit} fit; clear it or shorten it")
+            raise LabError(f"the chat has {len(tokens)} tokens and only {fit} fit; clear it or shorten it",
+                           f"对话有 {len(tokens)} 个词元，最多容纳 {fit} 个；请清空或缩短对话")
         return self._answer(tokens, sampling, stop or threading.Event())
 
     def warm(self, messages: Messages) -> None:

@@ -25,6 +25,10 @@ class Recipe:
         dropout: dropout before the LoRA matrices, probability.
         layers: how many layers, counted from the top, are adapted; 0 means all.
         learning_rate: AdamW's peak learning rate.
+        lora_plus: how many times that rate the second matrix of each pair, B, learns at; 1 is plain LoRA (LoRA+, Hayou et al.
+            2024, https://arxiv.org/abs/2402.12354). (Medical, a quarter of the training cores held out: loss over the last steps
+            0.63 at 1 with 3e-3, 0.46 at 4 and 0.31 at 8 with 2e-3; accuracy of condition and urgency 0.70 and 0.35, 0.70 and 0.41, 0.69 and
+            0.42.)
         weight_decay: AdamW's decoupled weight decay.
         beta2: AdamW's second-moment decay.
         schedule: `cosine`, `linear` (both down to `final_rate`) or `constant`, after a linear warm-up.
@@ -56,7 +60,8 @@ class Recipe:
     alpha: int = 32
     dropout: float = 0.0
     layers: int = 8
-    learning_rate: float = 3e-3
+    learning_rate: float = 2.5e-3
+    lora_plus: float = 8.0
     weight_decay: float = 0.0
     beta2: float = 0.99
     schedule: str = "cosine"
@@ -65,7 +70,7 @@ class Recipe:
     label_weight: float = 10.0
     clip: float = 1.0
     epochs: int = 3
-    batch_size: int = 8
+    batch_size: int = 12
     micro_tokens: int = 8192
     max_tokens: int = 1024
     precision: str = "auto"
@@ -93,6 +98,8 @@ class Recipe:
                 raise LabError(f"recipe: {name} must be from 0 to 1, not {getattr(self, name)}")
         if not 0 < self.label_weight <= 100:
             raise LabError(f"recipe: label_weight must be above 0 and at most 100, not {self.label_weight}")
+        if not 0 < self.lora_plus <= 100:
+            raise LabError(f"recipe: lora_plus must be above 0 and at most 100, not {self.lora_plus}")
         if not 0 < self.learning_rate < 1:
             raise LabError(f"recipe: learning_rate must be above 0 and below 1, not {self.learning_rate}")
         choices = {"method": ("lora",), "schedule": ("cosine", "linear", "constant"), "precision": ("auto", "bf16", "fp32")}

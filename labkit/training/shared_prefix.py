@@ -22,16 +22,18 @@ _NAME = "labkit_shared_prefix"
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows that all come after one prefix: `states` (tokens, hidden) of the rows one after the other, the tokens of each, and the
-    prefix's states (prefix tokens, hidden) or None. States are what enters the decoder's first layer."""
+    """Rows that all come after one prefix: `states` (tokens, hidden) of the rows one after the other, the tokens of each, the
+    prefix's states (prefix tokens, hidden) or None, and the places in `states` of the tokens whose results are wanted (None:
+    all). States are what enters the decoder's first layer."""
 
     states: "torch.Tensor"
     lengths: list[int]
     prefix: "torch.Tensor | None" = None
+    wanted: list[int] | None = None
 
 
 def run(decoder: "torch.nn.Module", groups: list[Rows]) -> "list[torch.Tensor]":
-    """The decoder's last hidden states (tokens, hidden) for the rows of each group, all groups in one pass."""
+    """The decoder's last hidden states for the wanted tokens of each group, (wanted, hidden), all groups in one pass."""
     import torch
 
     layouts, packed, start = [], [], 0
@@ -39,10 +41,56 @@ def run(decoder: "torch.nn.Module", groups: list[Rows]) -> "list[torch.Tensor]":
         layouts.append(_Layout(start, 0 if group.prefix is None else len(group.prefix), group.lengths, group.states.device))
         packed += [group.states] if group.prefix is None else [group.prefix, group.states]
         start = layouts[-1].end
-    with _attention(decoder):
+    places = [layout.own + place for layout, group in zip(layouts, groups, strict=True)
+              for place in (range(len(group.states)) if group.wanted is None else group.wanted)]
+    chosen = _Chosen(places, start, packed[0].device)
+    with _attention(decoder), _only(chosen, decoder.layers[-1]):
         found = decoder(inputs_embeds=torch.cat(packed)[None], position_ids=torch.cat([layout.positions for layout in layouts])[None],
                         use_cache=False, labkit_layouts=layouts).last_hidden_state[0]
-    return [found[layout.own : layout.end] for layout in layouts]
+    return list(chosen.take(found).split([len(group.states) if group.wanted is None else len(group.wanted) for group in groups]))
+
+
+class _Chosen:
+    """Some tokens of a sequence of `count`, by their places."""
+
+    def __init__(self, places: list[int], count: int, device: "torch.device") -> None:
+        import torch
+
+        self.places = torch.tensor(places, device=device)
+        self.back = torch.zeros(count, dtype=torch.int64, device=device)
+        self.back[self.places] = torch.arange(len(places), device=device)
+        self.kept = torch.zeros(count, dtype=torch.bool, device=device)
+        self.kept[self.places] = True
+
+    def take(self, states: "torch.Tensor") -> "torch.Tensor":
+        """(count, any) to (chosen, any)."""
+        return _rearrange().apply(states, self.places, self.back, self.kept)
+
+    def put_back(self, states: "torch.Tensor") -> "torch.Tensor":
+        """(chosen, any) to (count, any); what stands at the other places is no use to anybody."""
+        return _rearrange().apply(states, self.back, self.places, None)
+
+
+@contextlib.contextmanager
+def _only(chosen: _Chosen, layer: "torch.nn.Module") -> Iterator[None]:
+    """Let the last layer's MLP see the chosen tokens alone: nothing comes after it that would need the others."""
+    import torch
+
+    mlp = getattr(layer, "mlp", None)
+    if mlp is None:
+        yield
+        return
+    whole = mlp.forward
+
+    def forward(states: "torch.Tensor") -> "torch.Tensor":
+        found = whole(chosen.take(states[0])[None])
+        return chosen.put_back(found[0])[None] if isinstance(found, torch.Tensor) else whole(states)
+
+    mlp.forward = forward
+    try:
+        yield
+    finally:
+        del mlp.forward
 
 
 class _Layout:

@@ -45,8 +45,8 @@ class SplitModel:
             return run(self.lower, [Rows(embedded, lengths, None if prefix is None else self.embed(prefix))])[0]
 
     def finish(self, groups: list[Rows]) -> "list[torch.Tensor]":
-        """The last hidden states (tokens, hidden) of the whole model for the rows of each group, from what `enter` gave for them
-        and for their prefix, with gradients for the upper layers."""
+        """The last hidden states (wanted tokens, hidden) of the whole model for the rows of each group, from what `enter` gave for
+        them and for their prefix, with gradients for the upper layers."""
         return run(self.upper, groups)
 
 

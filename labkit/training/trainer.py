@@ -25,6 +25,7 @@ from labkit.scenarios import Scenario
 from labkit.training import adapter, checkpoint
 from labkit.training import recipe as recipes
 from labkit.training.examples import Encoded, Example, batches, by_length, encode, micro_batches
+from labkit.training.objective import token_losses
 from labkit.training.prefix_store import PrefixStore, open_or_build
 from labkit.training.recipe import Recipe
 from labkit.training.shared_prefix import Rows
@@ -33,6 +34,8 @@ from labkit.training.split import SplitModel, check_exact, split
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
+
+_HELD_OUT_BATCH = 64
 
 OnStep = Callable[[dict[str, Any]], None]
 OnPrepare = Callable[[int, int], None]
@@ -177,7 +180,9 @@ class _Training:
         import torch
 
         recipe, plan = self.recipe, self._plan()
-        optimiser = torch.optim.AdamW(self.masters.values(), lr=recipe.learning_rate, betas=(0.9, recipe.beta2),
+        groups = [{"params": [value for name, value in self.masters.items() if ("lora_B" in name) == second], "faster": faster}
+                  for second, faster in ((False, 1.0), (True, recipe.lora_plus))]
+        optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, recipe.beta2),
                                       weight_decay=recipe.weight_decay, fused=True)
         state = checkpoint.load(self.run.folder, self.masters, optimiser)
         adapter.push(self.model, self.masters)
@@ -231,7 +236,7 @@ class _Training:
         adapter.pull_gradients(self.model, self.masters)
         norm = torch.nn.utils.clip_grad_norm_(self.masters.values(), self.recipe.clip or math.inf).item()
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["faster"]
         optimiser.step()
         adapter.push(self.model, self.masters)
         return total, norm
@@ -244,21 +249,20 @@ class _Training:
         """The cross-entropy of each of the rows' answer tokens, float32 (answer tokens,); the rows of a group stand together."""
         import torch
 
-        examples = [data.examples[row] for row in rows]
         groups = [self._entered(data, store, list(own), group)
                   for group, own in itertools.groupby(rows, key=lambda row: data.examples[row].group)]
-        states = [part for group, hidden in zip(groups, self.parts.finish(groups), strict=True) for part in hidden.split(group.lengths)]
-        before = torch.cat([part[-example.answer_tokens - 1 : -1]  # what stands before each answer token predicts it
-                            for example, part in zip(examples, states, strict=True)])
-        answers = [token for example in examples for token in example.tokens[example.answer_start :]]
-        logits = self.parts.head(before).float()  # (answer tokens, vocabulary)
-        return torch.nn.functional.cross_entropy(logits, torch.tensor(answers, device=self.device), reduction="none")
+        answers = [token for row in rows for token in data.examples[row].tokens[data.examples[row].answer_start :]]
+        return token_losses(self.parts.head, torch.cat(self.parts.finish(groups)), torch.tensor(answers, device=self.device))
 
     def _entered(self, data: Encoded, store: PrefixStore | None, rows: list[int], group: int) -> Rows:
-        """What enters the upper layers for rows of one group: kept, or the embeddings where all layers are adapted."""
+        """What enters the upper layers for rows of one group: kept, or the embeddings where all layers are adapted. Wanted is what
+        stands before each answer token, and so predicts it."""
         import torch
 
         lengths = [len(data.own(row)) for row in rows]
+        ends = itertools.accumulate(lengths)
+        answers = (data.examples[row].answer_tokens for row in rows)
+        before = [place for end, count in zip(ends, answers, strict=True) for place in range(end - count - 1, end - 1)]
         start, prefix = data.prefixes[group], None
         if store is not None:
             entered = store.rows(rows).to(self.device)
@@ -269,7 +273,7 @@ class _Training:
             entered = self.parts.enter(torch.tensor(tokens, device=self.device), lengths)
             if start:
                 prefix = self.parts.enter(torch.tensor(start, device=self.device), [len(start)])
-        return Rows(entered, lengths, prefix)
+        return Rows(entered, lengths, prefix, before)
 
     def validation_loss(self) -> float:
         """Mean cross-entropy over the answer tokens of the validation records, nats."""
@@ -278,7 +282,7 @@ class _Training:
         self.model.eval()
         total = 0.0
         with torch.no_grad():
-            for rows in by_length(self.held_out.examples, 8):
+            for rows in by_length(self.held_out.examples, _HELD_OUT_BATCH):
                 for part in micro_batches(self.held_out, rows, self.recipe.micro_tokens):
                     total += self._losses(self.held_out, self.held_out_store, part).sum().item()
         self.model.train()

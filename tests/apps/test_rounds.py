@@ -9,6 +9,7 @@ import pytest
 from apps import rounds
 from apps.checkpoints import Checkpoint
 from labkit import runs, scenarios
+from labkit.errors import LabError
 from labkit.evaluation import votes
 from labkit.serving import Sampling, Speed, Weights
 
@@ -112,7 +113,7 @@ def test_there_is_no_vote_before_all_have_ended_or_where_one_failed(start, scena
     asked = ended(start())
     asked.answers[0].done = False
     assert rounds.vote(asked, "A", "", "s") is None
-    asked.answers[0].done, asked.answers[0].error = True, "it is gone"
+    asked.answers[0].done, asked.answers[0].error = True, LabError("it is gone")
     assert rounds.vote(asked, "A", "", "s") is None
     assert votes.all_votes(scenario.name) == []
 

@@ -9,6 +9,7 @@ import pytest
 from apps import checkpoints, texts, views
 from apps.panes import Answer
 from labkit import models, runs, scenarios
+from labkit.errors import LabError
 from labkit.scenarios.answers import render
 from labkit.serving import Sampling, Speed, Weights
 from tests.apps.conftest import add_run
@@ -37,7 +38,8 @@ def test_safe_text_is_shown_as_it_is_and_leaves_nothing_to_interpret():
 
 def test_what_a_model_or_a_person_writes_is_never_markup(answer):
     for page in (views.pane("A", answer(NASTY), "en"), views.conversation([(NASTY, answer(NASTY))], "en"),
-                 views.pane("A", answer("", error=NASTY), "en"), views.fields(answer().checkpoint.scenario, f"Note: {NASTY}", "en")):
+                 views.pane("A", answer("", error=LabError(NASTY)), "en"),
+                 views.fields(answer().checkpoint.scenario, f"Note: {NASTY}", "en")):
         assert "<img" not in page and "{{" not in page and "${" not in page and views.safe(NASTY) in page
 
 
@@ -150,3 +152,11 @@ def test_both_languages_have_every_text_with_the_same_places_to_fill():
         assert english == chinese, key
         assert not re.search("[\u4e00-\u9fff]", pair[0]) or key == "other_language", key
         assert all(pair)
+
+
+def test_what_an_evaluator_may_meet_is_said_in_chinese_too():
+    with pytest.raises(LabError) as gone:
+        checkpoints.find("finance", "finance/gone")
+    assert gone.value.said("en") == "finance/gone is not there; choose another checkpoint"
+    assert gone.value.said("zh") == "finance/gone：不存在；请选择其他模型"
+    assert LabError("only English").said("zh") == "only English"

@@ -6,6 +6,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2
 
 from labkit.errors import LabError
 from labkit.training import adapter
+from labkit.training.objective import token_losses
 from labkit.training.recipe import Recipe
 from labkit.training.shared_prefix import Rows
 from labkit.training.split import check_exact, split
@@ -21,14 +22,14 @@ def model_of(config, seed=0):
     return AutoModelForCausalLM.from_config(config)
 
 
-def loss_of(hidden, head, tokens, lengths, shift):
-    """Mean cross-entropy over the last three tokens of each row; `hidden` is (rows, tokens, hidden), or packed where rows lack
-    their first `shift` tokens."""
-    if hidden.dim() == 2:
-        hidden = torch.nn.utils.rnn.pad_sequence(hidden.split([length - shift for length in lengths]), batch_first=True)
-    states = torch.cat([hidden[row, length - 4 - shift : length - 1 - shift] for row, length in enumerate(lengths)])
-    answers = torch.cat([tokens[row, length - 3 : length] for row, length in enumerate(lengths)])
-    return torch.nn.functional.cross_entropy(head(states), answers)
+def loss_of(hidden, head, tokens, lengths):
+    """Mean cross-entropy over the last three tokens of each row; `hidden` is (rows, tokens, hidden)."""
+    states = torch.cat([hidden[row, length - 4 : length - 1] for row, length in enumerate(lengths)])
+    return torch.nn.functional.cross_entropy(head(states), last_three(tokens, lengths))
+
+
+def last_three(tokens, lengths):
+    return torch.cat([tokens[row, length - 3 : length] for row, length in enumerate(lengths)])
 
 
 @pytest.mark.parametrize("shared", [0, 6])
@@ -52,7 +53,7 @@ def test_loss_and_gradients_equal_the_full_models(config, layers, shared):
     whole, ours = trained(), trained()
     mask = torch.arange(17)[None] < torch.tensor(lengths)[:, None]
     hidden = whole.get_base_model().model(input_ids=tokens, attention_mask=mask.long(), use_cache=False).last_hidden_state
-    want = loss_of(hidden, whole.get_base_model().lm_head, tokens, lengths, 0)
+    want = loss_of(hidden, whole.get_base_model().lm_head, tokens, lengths)
     want.backward()
 
     parts = split(ours.get_base_model(), cut)
@@ -60,7 +61,9 @@ def test_loss_and_gradients_equal_the_full_models(config, layers, shared):
     own = [length - shared for length in lengths]
     before = parts.enter(prefix, [shared]) if shared else None
     entered = parts.enter(torch.cat([tokens[row, shared:length] for row, length in enumerate(lengths)]), own, prefix)
-    got = loss_of(parts.finish([Rows(entered, own, before)])[0], parts.head, tokens, lengths, shared)
+    ends = [sum(own[: row + 1]) for row in range(3)]
+    wanted = [place for end in ends for place in (end - 4, end - 3, end - 2)]
+    got = token_losses(parts.head, parts.finish([Rows(entered, own, before, wanted)])[0], last_three(tokens, lengths)).mean()
     got.backward()
 
     assert abs(want.item() - got.item()) < 1e-5
