@@ -30,7 +30,7 @@ import noise  # noqa: E402
 SCENARIOS = HERE.parents[1] / "labkit" / "scenarios"
 LANGUAGES = ("en", "zh")
 LEAST = {"en": 400, "zh": 120}
-MOST = {"en": 480, "zh": 180}
+MOST = {"en": 420, "zh": 180}
 SHARES = {"test": 0.22, "validation": 0.08}
 NOISY = 0.4
 GRAM = 5  # words in English, characters in Chinese

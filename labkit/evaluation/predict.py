@@ -74,7 +74,24 @@ def load(base: BaseModel, adapter_folder: Path | None = None, precision: str = "
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, adapter_folder).merge_and_unload()
-    return model.to("cuda" if torch.cuda.is_available() else "cpu", dtype).eval()
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu", dtype).eval()
+    if model.device.type == "cpu" and dtype == torch.bfloat16:
+        _pack(model)
+    return model
+
+
+def _pack(model: "PreTrainedModel") -> None:
+    """Keep each linear map's weights in oneDNN's own order too: `linear` puts them into it at every call, which takes a tenth of the
+    time with 57 rows and a third with 18. The weights themselves stay, for 270 MB more of a 135M model."""
+    import torch
+
+    library = torch.ops.mkldnn
+    if not (hasattr(library, "_reorder_linear_weight") and hasattr(library, "_linear_pointwise")):
+        return  # another build of PyTorch: the plain way is as right
+    for module in model.modules():
+        if type(module) is torch.nn.Linear:
+            packed = library._reorder_linear_weight(module.weight.detach())
+            module.forward = lambda states, packed=packed, bias=module.bias: library._linear_pointwise(states, packed, bias, "none", [], "")
 
 
 def end_tokens(base: BaseModel, tokenizer: "PreTrainedTokenizerBase") -> set[int]:

@@ -117,3 +117,18 @@ def test_progress_counts_up_to_all_answers():
     seen = []
     predict.generate(tiny("Llama"), [[1, 2], [3], [4, 5, 6]], [2, 4, 3], {999}, lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_packed_weights_give_the_same_scores():
+    from labkit.training.trainer import best_precision
+
+    if best_precision() != "bf16":
+        pytest.skip("this processor does not multiply bfloat16 natively: weights are not packed")
+    model = tiny("Llama").bfloat16()
+    tokens = torch.arange(1, 40)[None]
+    with torch.inference_mode():
+        want = model(input_ids=tokens).logits
+        predict._pack(model)
+        got = model(input_ids=tokens).logits
+    assert "forward" in vars(model.lm_head)
+    assert torch.allclose(got.float(), want.float(), atol=0.05, rtol=0.05)
