@@ -212,17 +212,17 @@ things fluently; it has not been tested for bias. Read its answers before you ac
 {hashes}
 """,
     "zh": """
-# {title}\uff1a{key}
+# {title}：{key}
 
 {description}
 
-基于 `{base}` 的 LoRA 适配器,用 labkit {version} 训练。回答由固定字段组成\uff1a{fields}。
+基于 `{base}` 的 LoRA 适配器，用 labkit {version} 训练。回答由固定字段组成：{fields}。
 
 ## 结果
 
-在 {count} 条测试记录上测得(英文 {en} 条,中文 {zh} 条),训练记录中没有相同的情形;贪心解码,基座与微调模型使用同样的提示和长度上限。
-括号内是按情形重抽样的 95% 自助法区间。读不出的标签算错,读不出的文字记 0 分;读不出的数取值域中点,这对没给出数的模型有利。
-TF-IDF 是基于词(英文)或字(中文)的逻辑回归,只用于标签字段。
+在 {count} 条测试记录上测得(英文 {en} 条，中文 {zh} 条)，训练记录中没有相同的情形；贪心解码，基座与微调模型使用同样的提示和长度上限。
+括号内是按情形重抽样的 95% 自助法区间。读不出的标签算错，读不出的文字记 0 分；读不出的数取值域中点，这对没给出数的模型有利。
+TF-IDF 是基于词(英文)或字(中文)的逻辑回归，只用于标签字段。
 
 {table}
 
@@ -238,7 +238,7 @@ TF-IDF 是基于词(英文)或字(中文)的逻辑回归,只用于标签字段�
 
 {notice}
 
-数据量小,为演示而写\uff1a换成别人的文本,分数会更低。模型可能流畅地说错话,也没有做过偏见测试。采取行动之前请先自己阅读和判断。
+数据量小，为演示而写：换成别人的文本，分数会更低。模型可能流畅地说错话，也没有做过偏见测试。采取行动之前请先自己阅读和判断。
 
 ## 哈希
 
@@ -251,7 +251,7 @@ _WORDS = {
            "all": "all fields", "base": "base", "adapter": "adapter", "print": "data fingerprint", "joint": ", ",
            "scenario": "Scenario", "missing": "not evaluated yet"},
     "zh": {"head": "| 字段 | 指标 | n | 基座 | 微调 | TF-IDF |", "setting": "| 设置 | 值 |", "file": "| 对象 | sha256 |",
-           "data": "训练 {train} 条,验证 {validation} 条,测试 {test} 条;来源\uff1a{sources};许可\uff1a{licenses}。",
+           "data": "训练 {train} 条，验证 {validation} 条，测试 {test} 条；来源：{sources}；许可：{licenses}。",
            "all": "全部字段", "base": "基座", "adapter": "适配器", "print": "数据指纹", "joint": "、",
            "scenario": "场景", "missing": "尚未评估"},
 }

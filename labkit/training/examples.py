@@ -19,12 +19,14 @@ _SCORES = 1_500_000
 @dataclass(frozen=True)
 class Example:
     """One record as tokens. `tokens[answer_start:]` is the answer, which alone counts for the loss; `group` numbers the
-    prefix it shares (see `Encoded.prefixes`); `decisive` are the places in the answer of the labels' and numbers' tokens."""
+    prefix it shares (see `Encoded.prefixes`); `decisive` are the places in the answer of the labels' and numbers' tokens;
+    `spoken` those in `tokens` of what was said in the conversation, without the system prompt and the chat template's own."""
 
     tokens: tuple[int, ...]
     answer_start: int
     group: int = 0
     decisive: frozenset[int] = frozenset()
+    spoken: frozenset[int] = frozenset()
 
     @property
     def answer_tokens(self) -> int:
@@ -56,13 +58,16 @@ def chat_tokens(tokenizer, messages: list[dict[str, str]]) -> list[int]:
     Raises:
         LabError: the tokenizer has no chat template, or its template refuses the messages.
     """
+    return tokenizer(_chat_text(tokenizer, messages), add_special_tokens=False)["input_ids"]
+
+
+def _chat_text(tokenizer, messages: list[dict[str, str]]) -> str:
     if not tokenizer.chat_template:
         raise LabError("this base model's tokenizer has no chat template; choose an instruct or chat model")
     try:
-        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     except Exception as error:  # templates raise whatever jinja raises
         raise LabError(f"the base model's chat template refuses these messages: {error}") from error
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def encode(records: "Dataset", scenario: Scenario, tokenizer, max_tokens: int, share_prefix: bool = True) -> Encoded:
@@ -71,25 +76,41 @@ def encode(records: "Dataset", scenario: Scenario, tokenizer, max_tokens: int, s
     Raises:
         LabError: no record has an answer that fits.
     """
-    rows: list[tuple[str, list[int], list[int], frozenset[int]]] = []
+    rows: list[tuple[str, list[int], list[int], frozenset[int], frozenset[int]]] = []
     too_long = []
     for record in records:
         prompt = recs.prompt(record, scenario)
-        start = chat_tokens(tokenizer, prompt)
+        start, spoken = _prompt_tokens(tokenizer, prompt)
         answer, decisive = _answer_tokens(tokenizer, record, scenario)
         if len(start) + len(answer) > max_tokens:
             too_long.append(record["id"])
         else:
-            rows.append((prompt[0]["content"], start, answer, decisive))
+            rows.append((prompt[0]["content"], start, answer, decisive, spoken))
     if not rows:
         raise LabError(f"none of {len(records)} records fits into {max_tokens} tokens; raise max_tokens in the recipe")
     groups: dict[str, int] = {}
     for system, *_ in rows:
         groups.setdefault(system if share_prefix else "", len(groups))
-    examples = [Example(tuple(start + answer), len(start), groups[system if share_prefix else ""], decisive)
-                for system, start, answer, decisive in rows]
+    examples = [Example(tuple(start + answer), len(start), groups[system if share_prefix else ""], decisive, spoken)
+                for system, start, answer, decisive, spoken in rows]
     prefixes = [_common_prefix([e for e in examples if e.group == group]) if share_prefix else () for group in range(len(groups))]
     return Encoded(examples, prefixes, too_long)
+
+
+def _prompt_tokens(tokenizer, messages: list[dict[str, str]]) -> tuple[list[int], frozenset[int]]:
+    """The prompt's token ids, and the places of those that lie within what was said after the system prompt."""
+    text = _chat_text(tokenizer, messages)
+    coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    at, spans = text.find(messages[0]["content"].strip()) + len(messages[0]["content"].strip()), []
+    for message in messages[1:]:
+        said = message["content"].strip()
+        at = text.find(said, at)
+        if at < 0:  # the template writes it otherwise
+            return coded["input_ids"], frozenset()
+        spans.append((at, at + len(said)))
+        at += len(said)
+    return coded["input_ids"], frozenset(place for place, (start, end) in enumerate(coded["offset_mapping"])
+                                         if any(first <= start and end <= last for first, last in spans))
 
 
 def _answer_tokens(tokenizer, record, scenario: Scenario) -> tuple[list[int], frozenset[int]]:

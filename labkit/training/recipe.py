@@ -23,6 +23,10 @@ class Recipe:
         rank: rank of the LoRA matrices.
         alpha: LoRA's scale; the update is multiplied by alpha / rank.
         dropout: dropout before the LoRA matrices, probability.
+        token_drop: share of a conversation's tokens that the adapted layers do not see, drawn anew at each step; not of the system
+            prompt's and the answer's (after Hou et al. 2022, https://arxiv.org/abs/2203.13240, and Yao et al. 2022,
+            https://arxiv.org/abs/2211.11586, who leave out tokens in the middle layers). It makes a step cheaper and keeps the
+            model from leaning on single words. (MEASURED)
         layers: how many layers, counted from the top, are adapted; 0 means all.
         learning_rate: AdamW's peak learning rate.
         lora_plus: how many times that rate the second matrix of each pair, B, learns at; 1 is plain LoRA (LoRA+, Hayou et al.
@@ -59,6 +63,7 @@ class Recipe:
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.0
+    token_drop: float = 0.15
     layers: int = 8
     learning_rate: float = 2.5e-3
     lora_plus: float = 8.0
@@ -93,8 +98,8 @@ class Recipe:
         for name in ("layers", "max_steps", "max_seconds", "clip", "weight_decay", "seed"):
             if getattr(self, name) < 0:
                 raise LabError(f"recipe: {name} must not be negative, not {getattr(self, name)}")
-        for name in ("dropout", "warmup", "final_rate", "beta2"):
-            if not 0 <= getattr(self, name) <= 1 or (name in ("dropout", "beta2") and getattr(self, name) == 1):
+        for name in ("dropout", "token_drop", "warmup", "final_rate", "beta2"):
+            if not 0 <= getattr(self, name) <= 1 or (name in ("dropout", "token_drop", "beta2") and getattr(self, name) == 1):
                 raise LabError(f"recipe: {name} must be from 0 to 1, not {getattr(self, name)}")
         if not 0 < self.label_weight <= 100:
             raise LabError(f"recipe: label_weight must be above 0 and at most 100, not {self.label_weight}")

@@ -22,14 +22,21 @@ _NAME = "labkit_shared_prefix"
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows that all come after one prefix: `states` (tokens, hidden) of the rows one after the other, the tokens of each, the
-    prefix's states (prefix tokens, hidden) or None, and the places in `states` of the tokens whose results are wanted (None:
-    all). States are what enters the decoder's first layer."""
+    """Rows that all come after one prefix. States are what enters the decoder's first layer.
+
+    Attributes:
+        states: (tokens, hidden) of the rows one after the other.
+        lengths: the tokens of each row.
+        prefix: the prefix's states (prefix tokens, hidden), or None.
+        wanted: the places in `states` of the tokens whose results are wanted; None: all.
+        positions: int64 (tokens,), where each token stands in its row, prefix included; None: without gaps.
+    """
 
     states: "torch.Tensor"
     lengths: list[int]
     prefix: "torch.Tensor | None" = None
     wanted: list[int] | None = None
+    positions: "torch.Tensor | None" = None
 
 
 def run(decoder: "torch.nn.Module", groups: list[Rows]) -> "list[torch.Tensor]":
@@ -38,7 +45,8 @@ def run(decoder: "torch.nn.Module", groups: list[Rows]) -> "list[torch.Tensor]":
 
     layouts, packed, start = [], [], 0
     for group in groups:
-        layouts.append(_Layout(start, 0 if group.prefix is None else len(group.prefix), group.lengths, group.states.device))
+        layouts.append(_Layout(start, 0 if group.prefix is None else len(group.prefix), group.lengths, group.states.device,
+                               group.positions))
         packed += [group.states] if group.prefix is None else [group.prefix, group.states]
         start = layouts[-1].end
     places = [layout.own + place for layout, group in zip(layouts, groups, strict=True)
@@ -80,7 +88,7 @@ def _only(chosen: _Chosen, layer: "torch.nn.Module") -> Iterator[None]:
     if mlp is None:
         yield
         return
-    whole = mlp.forward
+    whole, own = mlp.forward, mlp.__dict__.get("forward")
 
     def forward(states: "torch.Tensor") -> "torch.Tensor":
         found = whole(chosen.take(states[0])[None])
@@ -91,13 +99,16 @@ def _only(chosen: _Chosen, layer: "torch.nn.Module") -> Iterator[None]:
         yield
     finally:
         del mlp.forward
+        if own is not None:
+            mlp.forward = own
 
 
 class _Layout:
     """Where the tokens of one group stand: `prefix` tokens from `start`, then rows of `lengths` from `own` up to `end`. For
     attention alone the rows are padded to `widest`."""
 
-    def __init__(self, start: int, prefix: int, lengths: list[int], device: "torch.device") -> None:
+    def __init__(self, start: int, prefix: int, lengths: list[int], device: "torch.device",
+                 positions: "torch.Tensor | None" = None) -> None:
         import torch
 
         self.start, self.prefix, self.rows, self.widest = start, prefix, len(lengths), max(lengths)
@@ -110,7 +121,7 @@ class _Layout:
         self.kept = kept.flatten()
         self.padded = torch.where(kept, first[:, None] + place, 0).flatten()  # the token of each padded place
         self.packed = self.kept.nonzero()[:, 0]                               # the padded place of each token
-        own = place.expand_as(kept)[kept] + prefix
+        own = place.expand_as(kept)[kept] + prefix if positions is None else positions
         self.positions = torch.cat([torch.arange(prefix, device=device), own])  # rotary, int64 (prefix + tokens,)
 
     def pad(self, states: "torch.Tensor") -> "torch.Tensor":

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import math
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -194,7 +195,7 @@ class _Training:
                 epoch, rows = plan[index]
                 at = time.perf_counter()
                 rate = recipe.learning_rate * schedule(recipe, index, len(plan))
-                loss, norm = self._step(optimiser, rows, rate)
+                loss, norm = self._step(optimiser, rows, rate, index)
                 seconds = time.perf_counter() - at
                 tokens = sum(len(self.train_data.examples[row].tokens) for row in rows)
                 row = {"step": index + 1, "steps": len(plan), "epoch": epoch, "loss": loss, "learning_rate": rate,
@@ -217,7 +218,7 @@ class _Training:
                     return index + 1 == len(plan)
         return True
 
-    def _step(self, optimiser: "torch.optim.Optimizer", rows: list[int], rate: float) -> tuple[float, float]:
+    def _step(self, optimiser: "torch.optim.Optimizer", rows: list[int], rate: float, index: int) -> tuple[float, float]:
         """One optimiser step; gives the loss (nats an answer token, mean) and the gradient's norm before clipping."""
         import torch
 
@@ -226,7 +227,7 @@ class _Training:
         weight = sum(sum(own) for own in weights.values())
         total = 0.0
         for part in micro_batches(self.train_data, rows, self.recipe.micro_tokens):
-            losses = self._losses(self.train_data, self.train_store, part)
+            losses = self._losses(self.train_data, self.train_store, part, index)
             counts = torch.tensor([each for row in part for each in weights[row]], device=self.device)
             (losses @ counts / weight).backward()
             total += losses.sum().item() / answer_tokens
@@ -245,24 +246,22 @@ class _Training:
         """How much each answer token counts in the objective."""
         return [self.recipe.label_weight if place in example.decisive else 1.0 for place in range(example.answer_tokens)]
 
-    def _losses(self, data: Encoded, store: PrefixStore | None, rows: list[int]) -> "torch.Tensor":
-        """The cross-entropy of each of the rows' answer tokens, float32 (answer tokens,); the rows of a group stand together."""
+    def _losses(self, data: Encoded, store: PrefixStore | None, rows: list[int], step: int | None = None) -> "torch.Tensor":
+        """The cross-entropy of each of the rows' answer tokens, float32 (answer tokens,); the rows of a group stand together.
+        Without a step nothing is left out of them."""
         import torch
 
-        groups = [self._entered(data, store, list(own), group)
+        groups = [self._entered(data, store, list(own), group, step)
                   for group, own in itertools.groupby(rows, key=lambda row: data.examples[row].group)]
         answers = [token for row in rows for token in data.examples[row].tokens[data.examples[row].answer_start :]]
         return token_losses(self.parts.head, torch.cat(self.parts.finish(groups)), torch.tensor(answers, device=self.device))
 
-    def _entered(self, data: Encoded, store: PrefixStore | None, rows: list[int], group: int) -> Rows:
+    def _entered(self, data: Encoded, store: PrefixStore | None, rows: list[int], group: int, step: int | None) -> Rows:
         """What enters the upper layers for rows of one group: kept, or the embeddings where all layers are adapted. Wanted is what
-        stands before each answer token, and so predicts it."""
+        stands before each answer token, and so predicts it. At a step of training some of what was said is left out (`token_drop`)."""
         import torch
 
         lengths = [len(data.own(row)) for row in rows]
-        ends = itertools.accumulate(lengths)
-        answers = (data.examples[row].answer_tokens for row in rows)
-        before = [place for end, count in zip(ends, answers, strict=True) for place in range(end - count - 1, end - 1)]
         start, prefix = data.prefixes[group], None
         if store is not None:
             entered = store.rows(rows).to(self.device)
@@ -273,7 +272,23 @@ class _Training:
             entered = self.parts.enter(torch.tensor(tokens, device=self.device), lengths)
             if start:
                 prefix = self.parts.enter(torch.tensor(start, device=self.device), [len(start)])
-        return Rows(entered, lengths, prefix, before)
+        positions = None
+        if step is not None and self.recipe.token_drop:
+            firsts = list(itertools.accumulate(lengths, initial=0))
+            kept = [[place - len(start) for place in self._kept(data.examples[row], step, row) if place >= len(start)] for row in rows]
+            entered = entered[torch.tensor([first + place for first, own in zip(firsts, kept, strict=False) for place in own],
+                                           device=self.device)]
+            positions = torch.tensor([len(start) + place for own in kept for place in own], device=self.device)
+            lengths = [len(own) for own in kept]
+        ends = itertools.accumulate(lengths)
+        answers = (data.examples[row].answer_tokens for row in rows)
+        before = [place for end, count in zip(ends, answers, strict=True) for place in range(end - count - 1, end - 1)]
+        return Rows(entered, lengths, prefix, before, positions)
+
+    def _kept(self, example: Example, step: int, row: int) -> list[int]:
+        """The places of an example's tokens that the adapted layers see at a step."""
+        draw = random.Random(f"{self.recipe.seed}:{step}:{row}")
+        return [place for place in range(len(example.tokens)) if place not in example.spoken or draw.random() >= self.recipe.token_drop]
 
     def validation_loss(self) -> float:
         """Mean cross-entropy over the answer tokens of the validation records, nats."""

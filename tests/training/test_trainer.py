@@ -1,5 +1,6 @@
 """Training end to end on a tiny random model: what it learns, keeps, resumes and refuses."""
 
+import dataclasses
 import json
 import math
 import os
@@ -76,8 +77,10 @@ def test_training_lowers_the_loss(tiny_base, small_records, small_scenario):
 @pytest.mark.parametrize("changes", [{"layers": 0}, {"share_prefix": False}, {"micro_tokens": 1}, {"layers": 0, "share_prefix": False}])
 def test_how_the_work_is_cut_does_not_change_the_losses(tiny_base, small_records, small_scenario, changes):
     """All layers with LoRA, but only the matrices of the top two are compared where `layers` differs: there the first loss is."""
-    one = trainer.train(recipe_of(tiny_base, name="a", batch_size=8, max_steps=3), small_records, small_scenario)
-    two = trainer.train(recipe_of(tiny_base, name="b", batch_size=8, max_steps=3, **changes), small_records, small_scenario)
+    drop = 0.3 if "micro_tokens" in changes else 0.0  # what is left out depends on the cut, and not on how much goes through at once
+    recipe = recipe_of(tiny_base, name="a", batch_size=8, max_steps=3, token_drop=drop)
+    one = trainer.train(recipe, small_records, small_scenario)
+    two = trainer.train(dataclasses.replace(recipe, name="b", **changes), small_records, small_scenario)
     first, second = [row["loss"] for row in one.metrics()], [row["loss"] for row in two.metrics()]
     assert first[0] == pytest.approx(second[0], abs=1e-5)
     if "layers" not in changes:
@@ -269,3 +272,41 @@ def test_a_label_weight_changes_the_weights_and_not_how_the_loss_is_told(tiny_ba
     two = trainer.train(recipe_of(tiny_base, name="b", label_weight=9.0, max_steps=2), small_records, small_scenario)
     assert one.metrics()[0]["loss"] == pytest.approx(two.metrics()[0]["loss"], abs=1e-6)
     assert adapter_hash(one) != adapter_hash(two)
+
+
+def test_what_was_said_is_known_by_its_tokens(tiny_base, small_records, small_scenario):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base)
+    for record, example in zip(small_records, encode(small_records, small_scenario, tokenizer, 1024).examples, strict=True):
+        assert tokenizer.decode([example.tokens[place] for place in sorted(example.spoken)]) == record["messages"][0]["content"].strip()
+
+
+def test_the_adapted_layers_see_a_share_of_what_was_said_and_all_else(tiny_base, small_records, small_scenario, monkeypatch):
+    seen = []
+
+    def watched(self, *arguments):
+        seen.append((arguments[2], arguments[4] is not None, entered(self, *arguments)))
+        return seen[-1][2]
+
+    entered = trainer._Training._entered
+    monkeypatch.setattr(trainer._Training, "_entered", watched)
+    recipe = recipe_of(tiny_base, token_drop=0.5, epochs=4)
+    one = trainer.train(recipe, small_records, small_scenario)
+    from transformers import AutoTokenizer
+
+    train = encode(records.in_split(small_records, "train"), small_scenario, AutoTokenizer.from_pretrained(tiny_base), 1024)
+    said = there = 0
+    for rows, learning, found in seen:
+        if learning:
+            own = [len(train.own(row)) for row in rows]
+            start = len(found.prefix) if found.prefix is not None else 0
+            spoken = [sum(place >= start for place in train.examples[row].spoken) for row in rows]
+            assert all(whole - most <= length <= whole for whole, most, length in zip(own, spoken, found.lengths, strict=True))
+            assert len(found.wanted) == sum(train.examples[row].answer_tokens for row in rows)
+            said, there = said + sum(spoken), there + sum(spoken) - sum(own) + sum(found.lengths)
+        else:
+            assert found.positions is None
+    assert 0.4 < there / said < 0.6
+    two = trainer.train(recipe_of(tiny_base, name="again", token_drop=0.5, epochs=4), small_records, small_scenario)
+    assert adapter_hash(one) == adapter_hash(two)
