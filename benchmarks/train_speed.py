@@ -1,7 +1,8 @@
 """How fast labkit fine-tunes, and how well, against TRL's SFTTrainer on the same records.
 
 Both train the same records (600 of Banking77 where `../shared/data` is there, else of the lab's samples) on the same base with
-LoRA of the same rank, for 3 epochs at the same effective batch size; TRL with its defaults (`use_cpu=True`), labkit with its own.
+LoRA of the same rank, for 3 epochs at the same effective batch size; TRL with its defaults (`use_cpu=True`), labkit with its
+own, except that it leaves out no tokens (`token_drop=0`), so that both sides learn from all of them.
 Each training is a process of its own, the two in turn. Speed counts the records' real tokens, prompt and answer, no padding,
 over the wall time of the training call (labkit's run of the frozen layers included, loading and saving left out on both sides).
 

@@ -1,10 +1,10 @@
-"""Parts of a decoder layer as single functions with gradients of their own, for fewer passes over memory and fewer, larger products.
+"""Parts of a decoder layer as single functions with gradients of their own, for fewer passes over memory.
 
-    lora      x W' + b + s (x A') B' for several adapted linear maps of one input at once
-    swiglu    silu(gate) * up, of both in one tensor
+    lora      x W' + b + s (x A') B'
     rms_norm  x / sqrt(mean(x^2) + eps) * w
 
-This module knows nothing about records, recipes or models.
+Larger ones were measured too and brought nothing on 2 cores: queries, keys and values (or gate and up) as one product, and
+silu(gate) * up. This module knows nothing about records, recipes or models.
 """
 
 import functools
@@ -14,22 +14,16 @@ if TYPE_CHECKING:
     import torch
 
 
-def lora(states: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor | None", scale: float,
-         pairs: "list[tuple[torch.Tensor, torch.Tensor]]") -> "torch.Tensor":
-    """The maps of `states` (any, in), side by side: (any, all out), with gradients for the states and the pairs' matrices.
+def lora(states: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor | None", down: "torch.Tensor", up: "torch.Tensor",
+         scale: float) -> "torch.Tensor":
+    """An adapted linear map (Hu et al. 2021, section 4.1): `states` (any, in) to (any, out), with gradients for states, A and B.
 
     Args:
-        weight: the frozen weights of all maps one below the other, (all out, in).
-        bias: their biases, (all out,), or None.
-        pairs: A (rank, in) and B (own out, rank) of each map (Hu et al. 2021, section 4.1).
+        weight: W (out, in), frozen; bias: b (out,), frozen, or None.
+        down: A (rank, in).
+        up: B (out, rank).
     """
-    return _lora().apply(states, weight, bias, scale, *(matrix for pair in pairs for matrix in pair))
-
-
-def swiglu(both: "torch.Tensor") -> "torch.Tensor":
-    """silu(gate) * up of a tensor that holds gate and up side by side: (any, 2 size) to (any, size) (Shazeer 2020,
-    https://arxiv.org/abs/2002.05202)."""
-    return _swiglu().apply(both)
+    return _lora().apply(states, weight, bias, down, up, scale)
 
 
 def rms_norm(states: "torch.Tensor", weight: "torch.Tensor", eps: float) -> "torch.Tensor":
@@ -44,13 +38,11 @@ def _lora() -> "type[torch.autograd.Function]":
 
     class Lora(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, states, weight, bias, scale, *matrices):
+        def forward(ctx, states, weight, bias, down, up, scale):
             flat = states.reshape(-1, states.shape[-1])
-            downs, ups = matrices[::2], matrices[1::2]
-            down, up = torch.cat(downs), ups[0] if len(ups) == 1 else torch.block_diag(*ups)  # (ranks, in), (all out, ranks)
-            low = (flat @ down.T).mul_(scale)
+            low = (flat @ down.T).mul_(scale)  # (tokens, rank)
             ctx.save_for_backward(flat, low, weight, down, up)
-            ctx.scale, ctx.shape, ctx.sizes, ctx.ranks = scale, states.shape, [len(each) for each in ups], [len(each) for each in downs]
+            ctx.scale, ctx.shape = scale, states.shape
             return torch.nn.functional.linear(flat, weight, bias).addmm_(low, up.T).view(*states.shape[:-1], -1)
 
         @staticmethod
@@ -60,36 +52,10 @@ def _lora() -> "type[torch.autograd.Function]":
             low_gradient = (gradient @ up).mul_(ctx.scale)
             entered = None
             if ctx.needs_input_grad[0]:
-                entered = (gradient @ weight).addmm_(low_gradient, down).view(ctx.shape)
-            downs = (low_gradient.T @ flat).split(ctx.ranks)
-            ups = [(own.T @ part).T for own, part in zip(low.split(ctx.ranks, -1), gradient.split(ctx.sizes, -1), strict=True)]
-            return entered, None, None, None, *(each for pair in zip(downs, ups, strict=True) for each in pair)
+                entered = (gradient @ weight).addmm_(low_gradient, down).view(*ctx.shape)
+            return entered, None, None, low_gradient.T @ flat, (low.T @ gradient).T, None
 
     return Lora
-
-
-@functools.cache
-def _swiglu() -> "type[torch.autograd.Function]":
-    import torch
-
-    class Swiglu(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, both):
-            ctx.save_for_backward(both)
-            gate, up = both.chunk(2, -1)
-            return torch.nn.functional.silu(gate).mul_(up)
-
-        @staticmethod
-        def backward(ctx, gradient):
-            (both,) = ctx.saved_tensors
-            gate, up = both.chunk(2, -1)
-            found = torch.empty_like(both)
-            for_gate, for_up = found.chunk(2, -1)
-            torch.mul(gradient, torch.nn.functional.silu(gate), out=for_up)
-            torch.ops.aten.silu_backward.grad_input(gradient * up, gate, grad_input=for_gate)
-            return found
-
-    return Swiglu
 
 
 @functools.cache

@@ -26,7 +26,8 @@ class Recipe:
         token_drop: share of a conversation's tokens that the adapted layers do not see, drawn anew at each step; not of the system
             prompt's and the answer's (after Hou et al. 2022, https://arxiv.org/abs/2203.13240, and Yao et al. 2022,
             https://arxiv.org/abs/2211.11586, who leave out tokens in the middle layers). It makes a step cheaper and keeps the
-            model from leaning on single words. (MEASURED)
+            model from leaning on single words. (A quarter of the training cores held out, accuracy without and with 0.15: legal category
+            0.62 and 0.66, outcome 0.55 and 0.55, intent 0.65 and 0.69, sentiment 0.59 and 0.58, in 5 to 19% less time.)
         layers: how many layers, counted from the top, are adapted; 0 means all.
         learning_rate: AdamW's peak learning rate.
         lora_plus: how many times that rate the second matrix of each pair, B, learns at; 1 is plain LoRA (LoRA+, Hayou et al.

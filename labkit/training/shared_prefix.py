@@ -88,7 +88,7 @@ def _only(chosen: _Chosen, layer: "torch.nn.Module") -> Iterator[None]:
     if mlp is None:
         yield
         return
-    whole, own = mlp.forward, mlp.__dict__.get("forward")
+    whole = mlp.forward
 
     def forward(states: "torch.Tensor") -> "torch.Tensor":
         found = whole(chosen.take(states[0])[None])
@@ -99,8 +99,6 @@ def _only(chosen: _Chosen, layer: "torch.nn.Module") -> Iterator[None]:
         yield
     finally:
         del mlp.forward
-        if own is not None:
-            mlp.forward = own
 
 
 class _Layout:
