@@ -28,7 +28,8 @@ class Recipe:
             https://arxiv.org/abs/2211.11586, who leave out tokens in the middle layers). It makes a step cheaper and keeps the
             model from leaning on single words. (A quarter of the training cores held out, accuracy without and with 0.15: legal category
             0.62 and 0.66, outcome 0.55 and 0.55, intent 0.65 and 0.69, sentiment 0.59 and 0.58, in 5 to 19% less time.)
-        layers: how many layers, counted from the top, are adapted; 0 means all.
+        layers: how many layers, counted from the top, are adapted; 0 means all. (A quarter of the training cores held out, mean accuracy of
+            six label fields: 0.59 with 6 layers, 0.60 with 8, which take a third more time.)
         learning_rate: AdamW's peak learning rate.
         lora_plus: how many times that rate the second matrix of each pair, B, learns at; 1 is plain LoRA (LoRA+, Hayou et al.
             2024, https://arxiv.org/abs/2402.12354). (Medical, a quarter of the training cores held out: loss over the last steps
@@ -65,7 +66,7 @@ class Recipe:
     alpha: int = 32
     dropout: float = 0.0
     token_drop: float = 0.15
-    layers: int = 8
+    layers: int = 6
     learning_rate: float = 2.5e-3
     lora_plus: float = 8.0
     weight_decay: float = 0.0
