@@ -1,11 +1,12 @@
 """A base model's GGUF in the form that llama.cpp multiplies fastest here, made once and kept in the cache.
 
 llama.cpp has no blocked kernels for Q4_1: on one core of an AMD EPYC a prompt takes 5.7 ms a token and an answer 13.4 ms. The
-same weights as Q8_0 take 2.8 and 11.2 ms, for 195 MB in place of 98. The second rounding is as fine as bfloat16's, in which
+same weights as Q8_0 take 2.8 and 11.2 ms, for 145 MB in place of 98. The second rounding is as fine as bfloat16's, in which
 training sees these weights: at most 1/254 of the largest of 32 weights, where Q4_1 itself has steps of 1/15 of their range.
 With Q8_0 llama.cpp rounds the states too, 32 at a time. That is coarsest before the down projection, whose inputs have the widest
 range, and in attention: those weights are kept as F16, so that nothing is rounded there. (Label
-fields of medical's default run that agree with float32, of 101: 97 with the first, 100 with both, at 2% fewer tokens a second.)
+fields of medical's default run that agree with float32, of 101: 97 with the first, 100 with both, at 2% fewer tokens a second; the file
+has 195 MB.)
 
     CACHE/gguf/SOURCE8.Q8_0.gguf, and beside it a manifest with the sha256 of both, written last
 """

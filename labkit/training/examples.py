@@ -101,16 +101,16 @@ def _prompt_tokens(tokenizer, messages: list[dict[str, str]]) -> tuple[list[int]
     """The prompt's token ids, and the places of those that lie within what was said after the system prompt."""
     text = _chat_text(tokenizer, messages)
     coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    at, spans = text.find(messages[0]["content"].strip()) + len(messages[0]["content"].strip()), []
-    for message in messages[1:]:
+    spans, at = [], 0
+    for message in messages:
         said = message["content"].strip()
-        at = text.find(said, at)
-        if at < 0:  # the template writes it otherwise
+        start = text.find(said, at)
+        if start < 0:  # the template writes it otherwise
             return coded["input_ids"], frozenset()
-        spans.append((at, at + len(said)))
-        at += len(said)
+        at = start + len(said)
+        spans.append((start, at))
     return coded["input_ids"], frozenset(place for place, (start, end) in enumerate(coded["offset_mapping"])
-                                         if any(first <= start and end <= last for first, last in spans))
+                                         if any(first <= start and end <= last for first, last in spans[1:]))
 
 
 def _answer_tokens(tokenizer, record, scenario: Scenario) -> tuple[list[int], frozenset[int]]:

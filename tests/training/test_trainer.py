@@ -283,6 +283,8 @@ def test_what_was_said_is_known_by_its_tokens(tiny_base, small_records, small_sc
 
 
 def test_the_adapted_layers_see_a_share_of_what_was_said_and_all_else(tiny_base, small_records, small_scenario, monkeypatch):
+    from transformers import AutoTokenizer
+
     seen = []
 
     def watched(self, *arguments):
@@ -293,8 +295,6 @@ def test_the_adapted_layers_see_a_share_of_what_was_said_and_all_else(tiny_base,
     monkeypatch.setattr(trainer._Training, "_entered", watched)
     recipe = recipe_of(tiny_base, token_drop=0.5, epochs=4)
     one = trainer.train(recipe, small_records, small_scenario)
-    from transformers import AutoTokenizer
-
     train = encode(records.in_split(small_records, "train"), small_scenario, AutoTokenizer.from_pretrained(tiny_base), 1024)
     said = there = 0
     for rows, learning, found in seen:
