@@ -9,6 +9,11 @@ PORT ?= 7860
 JUPYTER_PORT ?= 8888
 SCENARIOS ?=
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
+# GCC 12 optimises away the tile configuration of llama.cpp's AMX code, which then ends with an illegal instruction; these flags keep it. Where
+# it does not run all the same (or pip kept what was compiled on another machine), it is compiled anew, without AMX.
+LLAMA_FLAGS := -fno-dse -fno-tree-dse
+export CMAKE_ARGS := -DCMAKE_C_FLAGS='$(LLAMA_FLAGS)' -DCMAKE_CXX_FLAGS='$(LLAMA_FLAGS)' $(CMAKE_ARGS)
 
 .PHONY: lab setup test lint build clean
 
@@ -28,12 +33,15 @@ setup: .venv/.ready
 	  { echo "a C++ compiler is needed once, to build llama.cpp; install g++ (Debian) or the Xcode command line tools (macOS)"; exit 2; }
 	@echo "Installing into .venv (about 6 minutes the first time: llama.cpp is compiled for this processor)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt -c constraints.txt
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@$(PIP) -r requirements.txt -c constraints.txt
+	@$(PIP) --no-deps -e .
+	@$(BIN)/python -m labkit.serving.compiled || { echo "Compiling llama.cpp anew for this processor (3 minutes)"; \
+	  CMAKE_ARGS="-DCMAKE_C_FLAGS=-U__AMX_INT8__ -DCMAKE_CXX_FLAGS=-U__AMX_INT8__" $(PIP) --no-deps --no-cache-dir --force-reinstall --no-binary llama-cpp-python "$$(grep ^llama-cpp-python requirements.txt)"; \
+	  $(BIN)/python -m labkit.serving.compiled; }
 	@touch $@
 
 .venv/.ready-dev: .venv/.ready requirements-dev.txt
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
+	@$(PIP) -r requirements-dev.txt -c constraints.txt
 	@touch $@
 
 test: .venv/.ready-dev

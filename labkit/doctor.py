@@ -1,13 +1,13 @@
 """What is installed, what the machine has, and what is wrong, with the fix."""
 
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 import sys
 from dataclasses import dataclass
 
 from labkit import places
+from labkit.serving import compiled
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,9 @@ def _engine() -> Finding:
 
     if torch.cuda.is_available():
         return Finding("engine", "transformers on the GPU")
-    if importlib.util.find_spec("llama_cpp") is None:
-        return Finding("engine", "transformers on the CPU: slow, because llama-cpp-python is missing", False, "run `make setup`")
+    problem = compiled.problem()
+    if problem:
+        return Finding("engine", problem, False, "run `make clean setup`, which compiles it anew")
     return Finding("engine", "llama.cpp on the CPU for the embedded base, transformers for others")
 
 

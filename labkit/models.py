@@ -96,7 +96,8 @@ def folder_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _embedded(name: str) -> BaseModel:
+def embedded_file(name: str) -> Path:
+    """Where the package of an embedded base keeps its weights: a GGUF file or a folder; LabError where it is not there."""
     entry = EMBEDDED[name]
     spec = importlib.util.find_spec(entry.package)
     if spec is None or not spec.origin:
@@ -104,6 +105,11 @@ def _embedded(name: str) -> BaseModel:
     path = Path(spec.origin).parent / entry.path
     if not path.exists():
         raise LabError(f"base model {name}: {path} is missing; reinstall the package {entry.package}")
+    return path
+
+
+def _embedded(name: str) -> BaseModel:
+    path = embedded_file(name)
     return _dequantised(name, path) if path.suffix == ".gguf" else _from_folder(name, path)
 
 

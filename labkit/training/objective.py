@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-_TOKENS = 512       # scores that are held at once, in the model's number format
+_TOKENS = 128       # scores that are held at once, in the model's number format: more leave the processor's cache
 _EXACT_TOKENS = 16  # and of these in float32, so that they stay in the processor's cache
 
 

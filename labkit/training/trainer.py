@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import json
 import math
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -23,14 +22,15 @@ from labkit import records as recs
 from labkit.errors import LabError
 from labkit.runs import Run
 from labkit.scenarios import Scenario
-from labkit.training import adapter, checkpoint
+from labkit.training import adapter, checkpoint, views
 from labkit.training import recipe as recipes
-from labkit.training.examples import Encoded, Example, batches, by_length, encode, micro_batches
+from labkit.training.examples import Encoded, batches, by_length, encode, micro_batches
 from labkit.training.objective import token_losses
 from labkit.training.prefix_store import PrefixStore, open_or_build
 from labkit.training.recipe import Recipe
 from labkit.training.shared_prefix import Rows
 from labkit.training.split import SplitModel, check_exact, split
+from labkit.training.views import View
 
 if TYPE_CHECKING:
     import torch
@@ -195,9 +195,10 @@ class _Training:
                 epoch, rows = plan[index]
                 at = time.perf_counter()
                 rate = recipe.learning_rate * schedule(recipe, index, len(plan))
-                loss, norm = self._step(optimiser, rows, rate, index)
+                seen = {row: views.drawn(self.train_data.examples[row], recipe, index, row) for row in rows}
+                loss, norm = self._step(optimiser, rows, rate, seen)
                 seconds = time.perf_counter() - at
-                tokens = sum(len(self.train_data.examples[row].tokens) for row in rows)
+                tokens = sum(len(view.kept) for view in seen.values())
                 row = {"step": index + 1, "steps": len(plan), "epoch": epoch, "loss": loss, "learning_rate": rate,
                        "gradient_norm": norm, "tokens": tokens, "tokens_per_second": round(tokens / seconds, 1)}
                 if index in ends and self.held_out:
@@ -218,19 +219,17 @@ class _Training:
                     return index + 1 == len(plan)
         return True
 
-    def _step(self, optimiser: "torch.optim.Optimizer", rows: list[int], rate: float, index: int) -> tuple[float, float]:
+    def _step(self, optimiser: "torch.optim.Optimizer", rows: list[int], rate: float, seen: dict[int, View]) -> tuple[float, float]:
         """One optimiser step; gives the loss (nats an answer token, mean) and the gradient's norm before clipping."""
         import torch
 
-        answer_tokens = sum(self.train_data.examples[row].answer_tokens for row in rows)
-        weights = {row: self._weights(self.train_data.examples[row]) for row in rows}
-        weight = sum(sum(own) for own in weights.values())
+        weight, plain = sum(view.weight for view in seen.values()), sum(sum(view.plain) for view in seen.values())
         total = 0.0
         for part in micro_batches(self.train_data, rows, self.recipe.micro_tokens):
-            losses = self._losses(self.train_data, self.train_store, part, index)
-            counts = torch.tensor([each for row in part for each in weights[row]], device=self.device)
-            (losses @ counts / weight).backward()
-            total += losses.sum().item() / answer_tokens
+            losses = self._losses(self.train_data, self.train_store, part, seen)
+            count = lambda name: torch.tensor([each for row in part for each in getattr(seen[row], name)], device=self.device)  # noqa: B023, E731
+            (losses @ count("weights") / weight).backward()
+            total += (losses.detach() @ count("plain")).item() / plain
         if not math.isfinite(total):
             raise LabError(f"run {self.run.key}: the loss is not a number; lower learning_rate "
                            f"({self.recipe.learning_rate}) or use precision = \"fp32\"")
@@ -242,23 +241,18 @@ class _Training:
         adapter.push(self.model, self.masters)
         return total, norm
 
-    def _weights(self, example: Example) -> list[float]:
-        """How much each answer token counts in the objective."""
-        return [self.recipe.label_weight if place in example.decisive else 1.0 for place in range(example.answer_tokens)]
-
-    def _losses(self, data: Encoded, store: PrefixStore | None, rows: list[int], step: int | None = None) -> "torch.Tensor":
-        """The cross-entropy of each of the rows' answer tokens, float32 (answer tokens,); the rows of a group stand together.
-        Without a step nothing is left out of them."""
+    def _losses(self, data: Encoded, store: PrefixStore | None, rows: list[int], seen: dict[int, View]) -> "torch.Tensor":
+        """The cross-entropy of each token that the rows' views predict, float32 (tokens,); the rows of a group stand together."""
         import torch
 
-        groups = [self._entered(data, store, list(own), group, step)
+        groups = [self._entered(data, store, list(own), group, seen)
                   for group, own in itertools.groupby(rows, key=lambda row: data.examples[row].group)]
-        answers = [token for row in rows for token in data.examples[row].tokens[data.examples[row].answer_start :]]
+        answers = [data.examples[row].tokens[place] for row in rows for place in seen[row].predicted]
         return token_losses(self.parts.head, torch.cat(self.parts.finish(groups)), torch.tensor(answers, device=self.device))
 
-    def _entered(self, data: Encoded, store: PrefixStore | None, rows: list[int], group: int, step: int | None) -> Rows:
+    def _entered(self, data: Encoded, store: PrefixStore | None, rows: list[int], group: int, seen: dict[int, View]) -> Rows:
         """What enters the upper layers for rows of one group: kept, or the embeddings where all layers are adapted. Wanted is what
-        stands before each answer token, and so predicts it. At a step of training some of what was said is left out (`token_drop`)."""
+        stands before each predicted token, and so predicts it."""
         import torch
 
         lengths = [len(data.own(row)) for row in rows]
@@ -272,23 +266,17 @@ class _Training:
             entered = self.parts.enter(torch.tensor(tokens, device=self.device), lengths)
             if start:
                 prefix = self.parts.enter(torch.tensor(start, device=self.device), [len(start)])
-        positions = None
-        if step is not None and self.recipe.token_drop:
-            firsts = list(itertools.accumulate(lengths, initial=0))
-            kept = [[place - len(start) for place in self._kept(data.examples[row], step, row) if place >= len(start)] for row in rows]
-            entered = entered[torch.tensor([first + place for first, own in zip(firsts, kept, strict=False) for place in own],
-                                           device=self.device)]
-            positions = torch.tensor([len(start) + place for own in kept for place in own], device=self.device)
-            lengths = [len(own) for own in kept]
-        ends = itertools.accumulate(lengths)
-        answers = (data.examples[row].answer_tokens for row in rows)
-        before = [place for end, count in zip(ends, answers, strict=True) for place in range(end - count - 1, end - 1)]
-        return Rows(entered, lengths, prefix, before, positions)
-
-    def _kept(self, example: Example, step: int, row: int) -> list[int]:
-        """The places of an example's tokens that the adapted layers see at a step."""
-        draw = random.Random(f"{self.recipe.seed}:{step}:{row}")
-        return [place for place in range(len(example.tokens)) if place not in example.spoken or draw.random() >= self.recipe.token_drop]
+        taken, positions, wanted, own_lengths = [], [], [], []
+        for row, first in zip(rows, itertools.accumulate(lengths, initial=0), strict=False):
+            kept = [place for place in seen[row].kept if place >= len(start)]
+            where = {place: len(taken) + at for at, place in enumerate(kept)}
+            wanted += [where[place - 1] for place in seen[row].predicted]
+            taken += [first + place - len(start) for place in kept]
+            positions += kept
+            own_lengths.append(len(kept))
+        if len(taken) < len(entered):
+            entered = entered[torch.tensor(taken, device=self.device)]
+        return Rows(entered, own_lengths, prefix, wanted, torch.tensor(positions, device=self.device))
 
     def validation_loss(self) -> float:
         """Mean cross-entropy over the answer tokens of the validation records, nats."""
@@ -299,7 +287,8 @@ class _Training:
         with torch.no_grad():
             for rows in by_length(self.held_out.examples, _HELD_OUT_BATCH):
                 for part in micro_batches(self.held_out, rows, self.recipe.micro_tokens):
-                    total += self._losses(self.held_out, self.held_out_store, part).sum().item()
+                    seen = {row: views.whole(self.held_out.examples[row]) for row in part}
+                    total += self._losses(self.held_out, self.held_out_store, part, seen).sum().item()
         self.model.train()
         return total / sum(example.answer_tokens for example in self.held_out.examples)
 

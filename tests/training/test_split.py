@@ -39,7 +39,7 @@ def test_loss_and_gradients_equal_the_full_models(config, layers, shared):
     lengths = [11, 17, 14]
     tokens = torch.randint(1, 120, (3, 17), generator=torch.Generator().manual_seed(1))
     tokens[:, :shared] = tokens[:1, :shared]
-    recipe = Recipe(scenario="x", rank=4, layers=layers)
+    recipe = Recipe(scenario="x", rank=4, alpha=32, layers=layers)
     cut = 5 - layers
 
     def trained():

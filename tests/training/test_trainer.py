@@ -282,31 +282,30 @@ def test_what_was_said_is_known_by_its_tokens(tiny_base, small_records, small_sc
         assert tokenizer.decode([example.tokens[place] for place in sorted(example.spoken)]) == record["messages"][0]["content"].strip()
 
 
-def test_the_adapted_layers_see_a_share_of_what_was_said_and_all_else(tiny_base, small_records, small_scenario, monkeypatch):
+def test_the_adapted_layers_see_what_the_views_keep_and_predict_what_they_say(tiny_base, small_records, small_scenario, monkeypatch):
     from transformers import AutoTokenizer
 
-    seen = []
+    calls = []
 
     def watched(self, *arguments):
-        seen.append((arguments[2], arguments[4] is not None, entered(self, *arguments)))
-        return seen[-1][2]
+        calls.append((arguments, entered(self, *arguments)))
+        return calls[-1][1]
 
     entered = trainer._Training._entered
     monkeypatch.setattr(trainer._Training, "_entered", watched)
-    recipe = recipe_of(tiny_base, token_drop=0.5, epochs=4)
-    one = trainer.train(recipe, small_records, small_scenario)
-    train = encode(records.in_split(small_records, "train"), small_scenario, AutoTokenizer.from_pretrained(tiny_base), 1024)
-    said = there = 0
-    for rows, learning, found in seen:
-        if learning:
-            own = [len(train.own(row)) for row in rows]
-            start = len(found.prefix) if found.prefix is not None else 0
-            spoken = [sum(place >= start for place in train.examples[row].spoken) for row in rows]
-            assert all(whole - most <= length <= whole for whole, most, length in zip(own, spoken, found.lengths, strict=True))
-            assert len(found.wanted) == sum(train.examples[row].answer_tokens for row in rows)
-            said, there = said + sum(spoken), there + sum(spoken) - sum(own) + sum(found.lengths)
+    changes = {"token_drop": 0.5, "text_share": 0.5, "epochs": 4}
+    one = trainer.train(recipe_of(tiny_base, **changes), small_records, small_scenario)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base)
+    train = encode(records.in_split(small_records, "train"), small_scenario, tokenizer, 1024)
+    left_out = 0
+    for (data, _, rows, _, seen), found in calls:
+        start = 0 if found.prefix is None else len(found.prefix)
+        assert found.lengths == [sum(place >= start for place in seen[row].kept) for row in rows]
+        assert len(found.wanted) == sum(len(seen[row].predicted) for row in rows)
+        if data.examples == train.examples:
+            left_out += sum(len(train.examples[row].tokens) - len(seen[row].kept) for row in rows)
         else:
-            assert found.positions is None
-    assert 0.4 < there / said < 0.6
-    two = trainer.train(recipe_of(tiny_base, name="again", token_drop=0.5, epochs=4), small_records, small_scenario)
+            assert all(seen[row].kept == list(range(len(data.examples[row].tokens))) for row in rows)
+    assert left_out and one.metrics()[0]["tokens"] < sum(len(train.examples[row].tokens) for row in range(2))
+    two = trainer.train(recipe_of(tiny_base, name="again", **changes), small_records, small_scenario)
     assert adapter_hash(one) == adapter_hash(two)
