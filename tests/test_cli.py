@@ -89,7 +89,7 @@ def test_prepare_writes_records_scenario_and_rejects(tmp_path):
 
 
 def test_ctrl_c_says_what_to_do_next(tmp_path):
-    code = "import signal; from labkit import cli\n" \
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\nfrom labkit import cli\n" \
            "from labkit import scenarios; scenarios.names = lambda: signal.raise_signal(signal.SIGINT)\ncli.main()"
     done = subprocess.run([sys.executable, "-c", code, "build"], capture_output=True, text=True)
     assert done.returncode == 130 and "goes on from its last checkpoint" in done.stderr and "Traceback" not in done.stderr

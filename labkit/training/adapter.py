@@ -7,6 +7,7 @@ the float32 masters, which the optimiser moves and which are saved.
 import functools
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,9 @@ def add(model: "PreTrainedModel", recipe: Recipe, first_layer: int) -> "PeftMode
         raise LabError(f"{type(model).__name__} has no linear maps that LoRA could adapt")
     config = LoraConfig(r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules=targets,
                         layers_to_transform=list(range(first_layer, len(layers))), layers_pattern="layers", task_type="CAUSAL_LM")
-    adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # PEFT asks by the old name
+        adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
     if not recipe.dropout:
         _fuse(adapted)
     return adapted
