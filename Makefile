@@ -10,10 +10,9 @@ JUPYTER_PORT ?= 8888
 SCENARIOS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
-# GCC 12 optimises away the tile configuration of llama.cpp's AMX code, which then ends with an illegal instruction; these flags keep it. Where
-# it does not run all the same (or pip kept what was compiled on another machine), it is compiled anew, without AMX.
-LLAMA_FLAGS := -fno-dse -fno-tree-dse
-export CMAKE_ARGS := -DCMAKE_C_FLAGS='$(LLAMA_FLAGS)' -DCMAKE_CXX_FLAGS='$(LLAMA_FLAGS)' $(CMAKE_ARGS)
+# Without AMX: llama.cpp sets the processor's tiles up once a thread, and PyTorch, in the same thread, takes them away (and GCC 12 drops the set-up
+# altogether); either ends the process with an illegal instruction. The flag does nothing on other processors.
+export CMAKE_ARGS := -DCMAKE_C_FLAGS=-U__AMX_INT8__ -DCMAKE_CXX_FLAGS=-U__AMX_INT8__ $(CMAKE_ARGS)
 
 .PHONY: lab setup test lint build clean
 
@@ -36,7 +35,7 @@ setup: .venv/.ready
 	@$(PIP) -r requirements.txt -c constraints.txt
 	@$(PIP) --no-deps -e .
 	@$(BIN)/python -m labkit.serving.compiled || { echo "Compiling llama.cpp anew for this processor (3 minutes)"; \
-	  CMAKE_ARGS="-DCMAKE_C_FLAGS=-U__AMX_INT8__ -DCMAKE_CXX_FLAGS=-U__AMX_INT8__" $(PIP) --no-deps --no-cache-dir --force-reinstall --no-binary llama-cpp-python "$$(grep ^llama-cpp-python requirements.txt)"; \
+	  $(PIP) --no-deps --no-cache-dir --force-reinstall --no-binary llama-cpp-python "$$(grep ^llama-cpp-python requirements.txt)"; \
 	  $(BIN)/python -m labkit.serving.compiled; }
 	@touch $@
 

@@ -1,8 +1,8 @@
 """Does the llama.cpp that was compiled at installation run on this processor?
 
-It is compiled for the processor at hand, and pip keeps what it compiled: in a home folder that machines share, another one's build is found
-later and ends the process with an illegal instruction. `make setup` asks here (`python -m labkit.serving.compiled`) and compiles anew
-where the answer is no.
+It is compiled for the processor at hand, and pip keeps what it compiled: in a home folder that machines share, another one's build is
+found later and ends the process with an illegal instruction. So does one with AMX as soon as PyTorch has used AMX in the same thread.
+`make setup` asks here (`python -m labkit.serving.compiled`) and compiles anew where the answer is no.
 """
 
 import importlib.util
@@ -10,15 +10,19 @@ import subprocess
 import sys
 
 _TRIAL = """
-import sys, llama_cpp
+import sys, llama_cpp, torch
 model = llama_cpp.Llama(sys.argv[1], n_ctx=256, n_threads=2, verbose=False)
-model.eval(list(range(100, 180)))
-model.eval([42])
+for _ in range(3):
+    model.eval(list(range(100, 160)))
+    model.eval([42])
+    states = torch.ones(256, 256, dtype=torch.bfloat16)
+    states @ states
 """
 
 
 def problem() -> str | None:
-    """What is wrong with it, or None; the embedded base reads 80 tokens and writes one in a process of its own (a second)."""
+    """What is wrong with it, or None; the embedded base reads and writes a few tokens in a process of its own, in turn with
+    PyTorch (three seconds)."""
     from labkit import models
 
     if importlib.util.find_spec("llama_cpp") is None:
