@@ -34,7 +34,7 @@ setup: .venv/.ready
 	@$(PYTHON) -m venv .venv
 	@$(PIP) -r requirements.txt -c constraints.txt
 	@$(PIP) --no-deps -e .
-	@$(BIN)/python -m labkit.serving.compiled || { echo "Compiling llama.cpp anew for this processor (3 minutes)"; \
+	@$(BIN)/python -m labkit.serving.compiled || { echo "Compiling llama.cpp anew for this processor (3 to 6 minutes)"; \
 	  $(PIP) --no-deps --no-cache-dir --force-reinstall --no-binary llama-cpp-python "$$(grep ^llama-cpp-python requirements.txt)"; \
 	  $(BIN)/python -m labkit.serving.compiled; }
 	@touch $@
