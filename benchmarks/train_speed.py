@@ -91,8 +91,8 @@ def one(side: str, rows: int, seed: int, rate: float | None) -> dict:
         os.environ["LABKIT_RUNS"] = work
         if side == "labkit":
             os.environ["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
-            recipe = Recipe(scenario="speed", name=f"seed{seed}", rank=RANK, epochs=EPOCHS, batch_size=BATCH, seed=seed, token_drop=0.0,
-                            **({"learning_rate": rate} if rate else {}))
+            recipe = Recipe(scenario="speed", name=f"seed{seed}", rank=RANK, alpha=2 * RANK, epochs=EPOCHS, batch_size=BATCH, seed=seed,
+                            token_drop=0.0, **({"learning_rate": rate} if rate else {}))
             run = trainer.Run(trainer.runs.folder_for("speed", recipe.name))
             training = trainer._Training(recipe, data, scenario, run, None, None, None)
             training.base = base

@@ -5,7 +5,6 @@ found later and ends the process with an illegal instruction. So does one with A
 `make setup` asks here (`python -m labkit.serving.compiled`) and compiles anew where the answer is no.
 """
 
-import importlib.util
 import subprocess
 import sys
 
@@ -24,10 +23,12 @@ def problem() -> str | None:
     """What is wrong with it, or None; the embedded base reads and writes a few tokens in a process of its own, in turn with
     PyTorch (three seconds)."""
     from labkit import models
+    from labkit.errors import LabError
 
-    if importlib.util.find_spec("llama_cpp") is None:
-        return "llama-cpp-python is missing"
-    gguf = models.embedded_file(models.DEFAULT)
+    try:
+        gguf = models.embedded_file(models.DEFAULT)
+    except LabError as error:
+        return str(error)
     done = subprocess.run([sys.executable, "-c", _TRIAL, str(gguf)], capture_output=True, text=True)
     if done.returncode == 0:
         return None

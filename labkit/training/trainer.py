@@ -269,8 +269,8 @@ class _Training:
         taken, positions, wanted, own_lengths = [], [], [], []
         for row, first in zip(rows, itertools.accumulate(lengths, initial=0), strict=False):
             kept = [place for place in seen[row].kept if place >= len(start)]
-            where = {place: len(taken) + at for at, place in enumerate(kept)}
-            wanted += [where[place - 1] for place in seen[row].predicted]
+            end = len(taken) + len(kept)  # the answer stands last
+            wanted += range(end - len(seen[row].predicted) - 1, end - 1)
             taken += [first + place - len(start) for place in kept]
             positions += kept
             own_lengths.append(len(kept))
