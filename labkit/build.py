@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit import process, runs, scenarios
 from labkit import records as recs
-from labkit.data import own
+from labkit.data import mapping as maps
+from labkit.data import preparation
+from labkit.data.plan import Plan
 from labkit.errors import LabError
 from labkit.runs import Run
 from labkit.scenarios import Scenario
@@ -34,21 +37,28 @@ def from_samples(name: str) -> Source:
     return Source(scenario, recs.samples(scenario))
 
 
-def from_file(name: str, path: str, mapping: str, run_name: str, say: Say = print) -> Source:
-    """Somebody's own file as the data of a scenario's run; says what was taken and what was not."""
+def from_file(name: str, path: str, mapping: str | None, run_name: str, say: Say = print, plan: Plan | None = None) -> Source:
+    """Somebody's own file as the data of a scenario's run; says what was taken and what was not. A file that `labkit prepare` wrote
+    is taken as it is, every other one is prepared here (its account lies in the run's folder)."""
     scenario = scenarios.load(name)
-    imported = own.read(path, scenario, own.parse_mapping(mapping, scenario))
-    counts = {split: imported.records["split"].count(split) for split in ("train", "validation", "test")}
-    say(f"{path}: {len(imported.records)} rows became records "
-        f"({counts['train']} train, {counts['validation']} validation, {counts['test']} test)")
-    rejects = None
-    if imported.rejects:
-        rejects = runs.folder_for(name, run_name) / "rejects.jsonl"
-        own.write_rejects(imported.rejects, rejects)
-        for reject in imported.rejects[:5]:
-            say(f"  line {reject['line']}: {reject['problem']}")
-        say(f"  {len(imported.rejects)} rows did not work; all are in {rejects}")
-    return Source(imported.scenario, imported.records, rejects)
+    if mapping is None and plan is None and (found := preparation.from_records(path, scenario)):
+        say(f"{path}: {len(found[0])} records")
+        return Source(found[1], found[0])
+    chosen = maps.parse(mapping, scenario) if mapping else None
+    out = runs.folder_for(name, run_name) / "prepared.jsonl"
+    done = preparation.prepare([path], scenario, out, mapping=chosen, plan=plan)
+    say(f"{path}: {done.headline()}")
+    for reject in islice(done.collected.rejects, 5):
+        say(f"  row {reject['row']}: {reject['problem']}")
+    if done.collected.rejects:
+        say(f"  {len(done.collected.rejects)} rows did not work; all are in {done.paths.rejects}")
+    say(f"  what became of every row: {done.paths.page}")
+    labelled = [place for place, answer in enumerate(done.records["answer"][:]) if answer]
+    if len(labelled) < len(done.records):
+        say(f"  {len(done.records) - len(labelled)} records have no answer; nothing can be learned from them here")
+    if not labelled:
+        raise LabError(f"{path}: none of its {len(done.records)} records has an answer to learn from; map a column to a field")
+    return Source(done.scenario, done.records.select(labelled), done.paths.rejects)
 
 
 def is_current(run: Run) -> bool:

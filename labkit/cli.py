@@ -19,8 +19,10 @@ app.add_typer(votes_app, name="votes")
 
 ScenarioNames = Annotated[list[str] | None, typer.Option("--scenario", "-s", help="A scenario; may be given several times.")]
 ScenarioName = Annotated[str, typer.Option("--scenario", "-s", help="The scenario.")]
-Source = Annotated[str | None, typer.Option(help="A CSV, TSV, JSON, JSONL or Parquet file of your own, in place of the samples.")]
-Mapping = Annotated[str | None, typer.Option("--map", help="Which column is what: text=COLUMN,FIELD=COLUMN,…")]
+Source = Annotated[str | None, typer.Option(help="A file of your own, in place of the samples: prepared records, or anything that "
+                                                 "`labkit prepare` reads.")]
+Mapping = Annotated[str | None, typer.Option("--map", help="Which column is what: text=COLUMN,FIELD=COLUMN,…; guessed without it.")]
+PlanFile = Annotated[Path | None, typer.Option("--plan", help="Which steps to run (TOML), in place of the lab's own plan.")]
 Name = Annotated[str, typer.Option(help="The run's name.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A recipe setting, KEY=VALUE; may be given several times.")]
 Language = Annotated[str, typer.Option(help="The language of the system prompt and the answer: en or zh.")]
@@ -30,7 +32,7 @@ Base = Annotated[str | None, typer.Option(help="The base model: an embedded one,
 
 
 @app.command(epilog="Example: labkit build --scenario finance")
-def build(scenario: ScenarioNames = None, source: Source = None, map: Mapping = None, name: Name = "default",
+def build(scenario: ScenarioNames = None, source: Source = None, map: Mapping = None, plan: PlanFile = None, name: Name = "default",
           set: Settings = None, base: Base = None) -> None:
     """Train and evaluate whatever is missing: all scenarios, or those named.
 
@@ -38,17 +40,19 @@ def build(scenario: ScenarioNames = None, source: Source = None, map: Mapping = 
     """
     from labkit import build as building
     from labkit import runs, scenarios
+    from labkit.data import plan as plans
 
-    if source and (not scenario or len(scenario) != 1 or not map):
-        raise LabError("--source needs exactly one --scenario and a --map; example: "
+    if source and (not scenario or len(scenario) != 1):
+        raise LabError("--source needs exactly one --scenario; example: "
                        "-s customer_service --source mine.csv --map text=message,intent=category")
-    if map and not source:
-        raise LabError("--map belongs to --source; name the file")
+    if (map or plan) and not source:
+        raise LabError(f"{'--map' if map else '--plan'} belongs to --source; name the file")
+    steps = plans.read(plan) if plan else None
     name = Path(source).stem if source and name == "default" else name
     for each in scenario or scenarios.names():
         recipe = building.recipe_for(each, name, base=base, **_settings(set))
         folder = runs.folder_for(each, name)
-        data = building.from_file(each, source, map, name, typer.echo) if source else building.from_samples(each)
+        data = building.from_file(each, source, map, name, typer.echo, steps) if source else building.from_samples(each)
         if not source and building.is_current(runs.Run(folder)):
             typer.echo(f"{each}/{name}: ready")
             continue
@@ -57,22 +61,56 @@ def build(scenario: ScenarioNames = None, source: Source = None, map: Mapping = 
         typer.echo(_summary(run))
 
 
-@app.command(epilog="Example: labkit prepare -s customer_service --source mine.csv --map text=message,intent=category --out mine.jsonl")
-def prepare(scenario: ScenarioName, source: Annotated[str, typer.Option(help="The file to read.")],
-            map: Annotated[str, typer.Option("--map", help="text=COLUMN,FIELD=COLUMN,…")],
-            out: Annotated[Path, typer.Option(help="Where the records go (JSONL).")]) -> None:
-    """Turn a file of rows into records; rows that do not work go to OUT.rejects.jsonl with their line."""
-    from labkit import records, scenarios
-    from labkit.data import own
+@app.command(epilog="Example: labkit prepare -s customer_service --source mine.csv --out mine.jsonl")
+def prepare(scenario: Annotated[str | None, typer.Option("--scenario", "-s", help="The scenario.")] = None,
+            source: Annotated[list[str] | None, typer.Option(
+                help="A file (CSV, TSV, JSON, JSONL, Parquet, Arrow, Excel, text, chat logs; .gz, .zst), folder, pattern, "
+                     "hub:OWNER/NAME or database URL#table=NAME; may be given several times.")] = None,
+            out: Annotated[Path | None, typer.Option(help="Where the records go (JSONL); their account goes beside them.")] = None,
+            map: Mapping = None,
+            yes: Annotated[bool, typer.Option("--yes", "-y", help="Take the guess without asking.")] = False,
+            plan: PlanFile = None,
+            labels: Annotated[str, typer.Option(help="Whose labels: auto, scenario or file.")] = "auto",
+            license: Annotated[str, typer.Option(help="The licence of rows that name none.")] = "unknown",
+            processes: Annotated[int | None, typer.Option(min=1, help="How many work at once; all cores by default.")] = None,
+            engine: Annotated[str, typer.Option(help="local, datasets, or ray for a cluster.")] = "local",
+            seed: Annotated[int, typer.Option(help="For the split.")] = 0, language: Language = "en",
+            vault: Annotated[Path | None, typer.Option(
+                help="Keep what was masked in this file, encrypted; the passphrase is asked for, or LABKIT_VAULT_PASSPHRASE.")] = None,
+            steps: Annotated[bool, typer.Option("--steps", help="List all steps with their parameters, and end.")] = False) -> None:
+    """Collect, clean, filter, deduplicate, protect and split: files of any kind become records, with an account of every row."""
+    from labkit import scenarios
+    from labkit.data import collect, mapping, preparation
+    from labkit.data import plan as plans
 
+    if steps:
+        return _list_steps(_language(language))
+    if not scenario or not source or not out:
+        raise LabError("prepare needs --scenario, --source and --out; example: "
+                       "labkit prepare -s customer_service --source mine.csv --out mine.jsonl")
     known = scenarios.load(scenario)
-    imported = own.read(source, known, own.parse_mapping(map, known))
-    records.write(imported.records, out)
-    scenarios.write(imported.scenario, out.with_suffix(".scenario.toml"))
-    typer.echo(f"{out}: {len(imported.records)} records; the scenario with the file's labels: {out.with_suffix('.scenario.toml')}")
-    if imported.rejects:
-        own.write_rejects(imported.rejects, out.with_suffix(".rejects.jsonl"))
-        typer.echo(f"{out.with_suffix('.rejects.jsonl')}: {len(imported.rejects)} rows that did not work")
+    chosen = mapping.parse(map, known) if map else _guessed(collect.preview(source), known, _language(language), yes)
+    with _named_bars() as tell:
+        done = preparation.prepare(source, known, out, mapping=chosen, labels=labels, plan=plans.read(plan) if plan else None,
+                                   processes=processes, engine=engine, seed=seed, license=license, page_language=language,
+                                   vault=vault, passphrase=_passphrase(True) if vault else "", on_progress=tell)
+    typer.echo(done.headline())
+    for path, what in ((done.paths.records, "the records"), (done.paths.scenario, "their scenario"), (done.paths.page, "the report"),
+                       (done.paths.rejects, f"{len(done.collected.rejects)} rows that did not work"),
+                       (done.paths.dropped, f"{len(done.prepared.dropped)} records that a step dropped")):
+        typer.echo(f"  {path}: {what}")
+
+
+@app.command(epilog="Example: labkit vault mine.vault")
+def vault(path: Annotated[Path, typer.Argument(help="A file that `labkit prepare --vault` wrote.")],
+          record: Annotated[str | None, typer.Option(help="Only what was masked in this record (its id).")] = None) -> None:
+    """Show what was masked, as JSON lines. Asks for the passphrase, or takes LABKIT_VAULT_PASSPHRASE."""
+    from labkit import files
+    from labkit.data.privacy import vault as vaults
+
+    for entry in vaults.read(path, _passphrase(False)):
+        if record in (None, entry["record"]):
+            typer.echo(files.canonical_json(entry))
 
 
 @app.command(epilog="Example: labkit train -s legal --name careful --set learning_rate=0.0005 --set epochs=5")
@@ -251,6 +289,58 @@ def main() -> None:
         if end.code == _INTERRUPTED:
             typer.echo("\nstopped; unfinished training goes on from its last checkpoint with the next `labkit build`", err=True)
         raise
+
+
+def _list_steps(language: str) -> None:
+    from labkit.data import plan, steps
+
+    usual = plan.default().names
+    for name, step in steps.every().items():
+        typer.echo(f"{name}  ({step.title[language]}){'' if name in usual else '  not in the usual plan'}")
+        typer.echo(f"    {' '.join(step.about.split())}")
+        for parameter, default in step.defaults.items():
+            typer.echo(f"    {parameter} = {default!r}")
+
+
+def _guessed(rows: list[Any], scenario: Any, language: str, yes: bool) -> dict[str, str]:
+    """The mapping that is guessed from these rows, shown, and agreed to by --yes or by the person at the terminal."""
+    from labkit.data import mapping
+
+    guess = mapping.guess(rows, scenario)
+    for line in guess.table(language):
+        typer.echo(line)
+    mapping.check(guess.mapping, scenario)
+    if not yes and not (sys.stdin.isatty() and typer.confirm("go on with this?", default=True)):
+        raise LabError(f"nothing was prepared; take this guess with --yes, or say it yourself: --map '{guess.spelled()}'")
+    return guess.mapping
+
+
+def _passphrase(new: bool) -> str:
+    found = os.environ.get("LABKIT_VAULT_PASSPHRASE")
+    if found or not sys.stdin.isatty():
+        return found or ""
+    return typer.prompt("passphrase of the vault", hide_input=True, confirmation_prompt=new)
+
+
+@contextlib.contextmanager
+def _named_bars():
+    """Progress in the terminal, a bar for each step in turn: `tell(step, done, total)`."""
+    from tqdm import tqdm
+
+    bars: dict[str, tqdm] = {}
+
+    def tell(step: str, done: int, total: int) -> None:
+        if step not in bars:
+            for bar in bars.values():
+                bar.close()
+            bars[step] = tqdm(total=total, desc=step, unit=" records", leave=False, disable=None)  # no bar where nobody looks
+        bars[step].update(done - bars[step].n)
+
+    try:
+        yield tell
+    finally:
+        for bar in bars.values():
+            bar.close()
 
 
 def _settings(pairs: list[str] | None) -> dict[str, Any]:

@@ -120,13 +120,13 @@ def samples(scenario: Scenario) -> "Dataset":
 
 def in_split(records: "Dataset", split: str) -> "Dataset":
     """The records of one split, in their order."""
-    return records.select([row for row, value in enumerate(records["split"]) if value == split])
+    return records.select([row for row, value in enumerate(records["split"][:]) if value == split])
 
 
 def fingerprint(records: "Dataset") -> str:
     """The sha256 over the ids and splits in their order, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    for identity, split in zip(records["id"], records["split"], strict=True):
+    for identity, split in zip(records["id"][:], records["split"][:], strict=True):
         digest.update(f"{identity}\t{split}\n".encode())
     return digest.hexdigest()
 

@@ -12,6 +12,9 @@ CLAIMS = {
     "train_speed": {"train_ratio_vs_trl", "heldout_loss_ratio"},
     "chat_speed": {"two_pane_ratio_vs_transformers", "ttft_ms", "ttft_cold_ms"},
     "resume": {"identical_after_kill"},
+    "privacy": {f"{claim}_{language}" for language in ("en", "zh") for claim in (
+        "structured_recall", "structured_precision", "name_recall", "name_precision", "recall_gain_vs_presidio")},
+    "prepare_speed": {"prepare_ratio_vs_plain", "peak_gb", "near_duplicate_recall", "near_duplicate_precision", "scaling_exponent"},
 }
 
 

@@ -16,14 +16,18 @@ from labkit.training import trainer
 LABELS = ["lost card", "top up", "冻结"]
 BAD = {  # line of the file: (its bytes, what is said about it)
     4: (b",lost card", "column 'message' is empty"),
-    9: (b"a row without a label,", "column 'kind' is empty"),
     13: (b"too,many,cells", "3 cells where the header has 2"),
     17: (b"too few", "1 cells where the header has 2"),
     22: (b"caf\xe9,top up", "not UTF-8 text"),
-    30: (b"half a\0line,top up", "not UTF-8 text"),
+    30: (b"half a\0line,top up", "holds a NUL character"),
     31: (b"   ,top up", "column 'message' is empty"),
 }
+UNLABELLED = 9
 LAST = 61
+WORDS = ["card", "parcel", "window", "branch", "teapot", "garden", "ticket", "harbour", "mirror", "candle", "saddle", "lantern"]
+# Texts that no step changes or takes for one another
+TEXTS = {number: f"Where is my {WORDS[number % 12]} for the {WORDS[(number // 12 * 5 + number + 1) % 12]}" +
+         f" that you {['sent', 'sold', 'lost', 'kept', 'took', 'made'][number // 12]}" for number in range(2, LAST + 1)}
 
 
 @pytest.fixture(autouse=True)
@@ -33,11 +37,11 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture()
 def mine(tmp_path):
-    """A CSV of 60 rows on the lines 2 to 61; seven of them do not work."""
+    """A CSV of 60 rows on the lines 2 to 61; six of them do not work, one has no label."""
     lines = [b"message,kind"]
     for number in range(2, LAST + 1):
-        good = f"question number {number},{LABELS[number % 3]}".encode()
-        lines.append(BAD[number][0] if number in BAD else good)
+        good = f"{TEXTS[number]},{LABELS[number % 3]}".encode()
+        lines.append(BAD[number][0] if number in BAD else good.split(b",")[0] + b"," if number == UNLABELLED else good)
     path = tmp_path / "mine.csv"
     path.write_bytes(b"\n".join(lines) + b"\n")
     return path
@@ -62,7 +66,7 @@ def build(mine, tiny_base):
 def files_of(run):
     """Every file of a run but its lock and what is written on each read of the source, with content and time of change."""
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.folder.rglob("*")
-            if path.is_file() and path.name not in (".lock", "rejects.jsonl")}
+            if path.is_file() and path.name != ".lock" and not path.name.startswith("prepared.")}
 
 
 def test_a_file_of_ones_own_becomes_an_evaluated_run_and_no_row_is_lost(build):
@@ -71,14 +75,18 @@ def test_a_file_of_ones_own_becomes_an_evaluated_run_and_no_row_is_lost(build):
     assert run.state() == "done" and run.scenario.field("intent").values == sorted(LABELS)
 
     kept = records.read(run.folder / "records.jsonl", run.scenario)
-    rejects = [json.loads(line) for line in (run.folder / "rejects.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert {reject["line"]: reject["problem"] for reject in rejects} == {line: problem for line, (_, problem) in BAD.items()}
-    assert sorted([row["meta"]["line"] for row in kept] + [reject["line"] for reject in rejects]) == list(range(2, LAST + 1))
-    assert all(row["messages"] == [{"role": "user", "content": f"question number {row['meta']['line']}"}] and
-               row["answer"] == {"intent": LABELS[row["meta"]["line"] % 3]} for row in kept)
+    rejects = [json.loads(line) for line in (run.folder / "prepared.rejects.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {reject["row"]: reject["problem"] for reject in rejects} == {line: problem for line, (_, problem) in BAD.items()}
+    dropped = [json.loads(line) for line in (run.folder / "prepared.dropped.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [row["meta"]["row"] for row in kept] + [row["row"] for row in rejects + dropped] + [UNLABELLED]
+    assert sorted(rows) == list(range(2, LAST + 1))
+    assert all(row["messages"] == [{"role": "user", "content": TEXTS[row["meta"]["row"]]}] and
+               row["answer"] == {"intent": LABELS[row["meta"]["row"] % 3]} for row in kept)
 
-    assert f"{LAST - 1 - len(BAD)} rows became records" in said
-    assert "line 4: column 'message' is empty" in said and f"{len(BAD)} rows did not work; all are in" in said
+    assert f"of {LAST - 1} rows {len(kept) + 1} became records" in said and f"{len(BAD)} rejected" in said
+    assert "1 records have no answer" in said
+    assert "row 4: column 'message' is empty" in said and f"{len(BAD)} rows did not work; all are in" in said
+    assert (run.folder / "prepared.report.html").exists()
     assert "customer_service/mine: ready" in said
     assert run.evaluation()["records"]["count"] == kept["split"].count("test") > 0
     assert run.evaluation()["adapter"] == run.manifest()["adapter"]["sha256"]

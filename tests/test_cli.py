@@ -10,7 +10,7 @@ import pytest
 from labkit import scenarios
 from labkit.cli import app
 
-VERBS = ["build", "prepare", "train", "evaluate", "chat", "compare", "app", "runs", "doctor", "lab"]
+VERBS = ["build", "prepare", "vault", "train", "evaluate", "chat", "compare", "app", "runs", "doctor", "lab"]
 
 
 def labkit(*words, **environment):
@@ -32,14 +32,14 @@ def test_every_verb_has_help_with_an_example(verb):
     (["build", "-s", "finance", "--set", "epoch=3"], "epoch is not a setting"),
     (["build", "-s", "finance", "--set", "epochs"], "KEY=VALUE"),
     (["build", "--source", "x.csv"], "exactly one --scenario"),
-    (["build", "-s", "customer_service", "--source", "nowhere.csv", "--map", "text=a,intent=b"], "nowhere.csv does not exist"),
+    (["build", "-s", "customer_service", "--source", "nowhere.csv", "--map", "text=a,intent=b"], "nowhere.csv: does not exist"),
     (["build", "-s", "customer_service", "--source", "nowhere.csv", "--map", "text=a,mood=b"], "no field 'mood'"),
     (["evaluate", "finance/none"], "there is no run"),
     (["evaluate"], "which run?"),
     (["chat", "finance/none"], "there is no run"),
     (["compare", "finance", "base", "--prompt", "x"], "two to four"),
     (["train", "--recipe", "nowhere.toml"], "nowhere.toml does not exist"),
-    (["prepare", "-s", "legal", "--source", "a.doc", "--map", "text=a,category=b", "--out", "x.jsonl"], "a.doc does not exist"),
+    (["prepare", "-s", "legal", "--source", "a.doc", "--map", "text=a,category=b", "--out", "x.jsonl"], "a.doc: does not exist"),
     (["train"], "scenario is missing"),
 ])
 def test_a_mistake_ends_in_one_line_and_exit_code_2(words, says):
@@ -79,13 +79,13 @@ def test_prepare_writes_records_scenario_and_rejects(tmp_path):
     from labkit import records
 
     source = tmp_path / "mine.csv"
-    source.write_text("message,kind\nwhere is it,late\nmoney back,refund\n,refund\n", encoding="utf-8")
+    source.write_text("message,kind\nwhere is it now,late\nplease give my money back,gone\n,gone\n", encoding="utf-8")
     done = labkit("prepare", "-s", "customer_service", "--source", str(source), "--map", "text=message,intent=kind",
                   "--out", str(tmp_path / "out.jsonl"))
     assert done.returncode == 0, done.stderr
     scenario = scenarios.read(tmp_path / "out.scenario.toml")
     assert len(records.read(tmp_path / "out.jsonl", scenario)) == 2
-    assert '"line":4' in (tmp_path / "out.rejects.jsonl").read_text()
+    assert '"row":4' in (tmp_path / "out.rejects.jsonl").read_text()
 
 
 def test_ctrl_c_says_what_to_do_next(tmp_path):

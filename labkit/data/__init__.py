@@ -1,1 +1,1 @@
-"""Files as they are in, records out."""
+"""Files as they are in, records out: sources, mapping, collecting, cleaning, duplicates, privacy, splits, the report."""
