@@ -1,10 +1,11 @@
 """How fast, and how well, the lab's own plan prepares 200,000 rows, against the same steps done plainly with datasketch and Presidio.
 
-Rows are made by this script from the vocabulary of the sample data (half English, half Chinese, about 40 words; some with personal data,
-markup, wrongly decoded letters, labels in another spelling); one in five is a near duplicate of another: one or two of its words are
-replaced. Both sides read the same CSV file and write records. Ours runs the whole default plan with two processes, report included. The
-plain side calls the libraries one record at a time in one process, as their manuals show; it has no plan, report, rejects or leak check
-to make. Every run is a process of its own; memory is that of all its processes together (resident, sampled).
+Rows are made by this script of sentences of the sample data, drawn at random until there are about 40 words (half English, half
+Chinese; some with personal data, markup, wrongly decoded letters, labels in another spelling); one in five is a near duplicate of
+another: one or two of its words (in Chinese: pairs of characters) are replaced. Both sides read the same CSV file and write records.
+Ours runs the whole default plan with two processes, report included. The plain side calls the libraries one record at a time in one
+process, as their manuals show; it has no plan, report, rejects or leak check to make. Every run is a process of its own; memory is
+that of all its processes together (resident, sampled).
 
     .venv/bin/python benchmarks/prepare_speed.py [--quick] [--rows 200000] [--plain-rows 20000]
 """
@@ -32,24 +33,25 @@ COLUMNS = ("id", "message", "intent", "sentiment", "reply")
 
 # ---- the rows
 
-def vocabulary() -> dict[str, list[str]]:
-    """Words by language: English words, and pairs of Chinese characters, of the sample data."""
+def material() -> dict[str, list[list[str]]]:
+    """The sentences of the sample data by language, each as its words (in Chinese: pairs of characters) with what follows them."""
     from labkit import records, scenarios
 
     found: dict[str, dict[str, None]] = {"en": {}, "zh": {}}
     for name in scenarios.names():
         for row in records.samples(scenarios.load(name)):
-            text = row["messages"][-1]["content"]
-            pattern = r"[A-Za-z]{2,}" if row["language"] == "en" else r"[\u4e00-\u9fff]{2}"
-            found[row["language"]].update(dict.fromkeys(word.lower() for word in re.findall(pattern, text)))
-    return {language: sorted(words) for language, words in found.items()}
+            found[row["language"]].update(dict.fromkeys(re.findall(r"[^.!?。！？]+[.!?。！？]+", row["messages"][-1]["content"])))
+    pieces = {"en": r"\S+\s*", "zh": r"[\u4e00-\u9fff]{1,2}[^\u4e00-\u9fff]*|[^\u4e00-\u9fff]+"}
+    return {language: [re.findall(pieces[language], sentence.strip()) for sentence in sorted(texts)] for language, texts in found.items()}
 
 
-def sentences(words: list[str], language: str) -> str:
-    """Words as sentences of about ten."""
-    stop, gap = (". ", " ") if language == "en" else ("。", "")
-    parts = [gap.join(words[first:first + 10]) for first in range(0, len(words), 10)]
-    return "".join((part[0].upper() + part[1:] if language == "en" else part) + stop for part in parts).strip()
+def passage(sentences: list[list[str]], words: int, draw: random.Random) -> list[str]:
+    """The words of sentences drawn at random, `words` or a few more."""
+    chosen: list[str] = []
+    while len(chosen) < words:
+        chosen += draw.choice(sentences)
+        chosen[-1] = chosen[-1].rstrip() + (" " if chosen[-1].isascii() else "")
+    return chosen
 
 
 PERSONAL = {
@@ -83,7 +85,9 @@ def make(path: Path, rows: int, seed: int) -> None:
     """Write the CSV file. An original's id is its number, a near duplicate's is its original's with `~` and a number behind."""
     from labkit import scenarios
 
-    scenario, words = scenarios.load(SCENARIO), vocabulary()
+    scenario, sentences = scenarios.load(SCENARIO), material()
+    words = {language: [word for sentence in found for word in sentence[:-1]] for language, found in sentences.items()}
+    names = [word.strip(" ,.") for word in words["en"] if word.strip(" ,.").isalpha()]
     draw = random.Random(seed)
     intents, moods = (scenario.field(name).labels for name in ("intent", "sentiment"))
     lines: list[list[str]] = []
@@ -92,7 +96,7 @@ def make(path: Path, rows: int, seed: int) -> None:
     for number in range(rows):
         if number < originals:
             language = draw.choice(("en", "zh"))
-            chosen, spoil = draw.choices(words[language], k=draw.randint(36, 48)), spoiling(language, words[language], draw)
+            chosen, spoil = passage(sentences[language], draw.randint(36, 48), draw), spoiling(language, names, draw)
             texts.append((language, chosen, spoil))
             identity = str(number)
         else:
@@ -104,8 +108,8 @@ def make(path: Path, rows: int, seed: int) -> None:
             identity = f"{origin}~{number}"
         label = draw.choice(intents)
         spelling = draw.choices((label.value, label.en.title(), label.zh), (90, 6, 4))[0]
-        lines.append([identity, spoil(sentences(chosen, language)), spelling, draw.choice(moods).value,
-                      sentences(draw.choices(words[language], k=12), language)])
+        lines.append([identity, spoil("".join(chosen).strip()), spelling, draw.choice(moods).value,
+                      "".join(passage(sentences[language], 12, draw)).strip()])
     draw.shuffle(lines)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

@@ -17,6 +17,7 @@ from labkit.errors import LabError
 from labkit.scenarios import LANGUAGES, Scenario, answers
 
 if TYPE_CHECKING:
+    import pyarrow
     from datasets import Dataset, Features
 
 Record = dict[str, Any]
@@ -109,8 +110,16 @@ def read(path: str | os.PathLike, scenario: Scenario) -> "Dataset":
 def write(records: "Dataset", path: str | os.PathLike) -> None:
     """Write records as JSONL, one a line with sorted keys as they stand in `KEYS`; `read` gives the same back."""
     with files.whole(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
-        for record in records:
-            file.write(json.dumps({key: record[key] for key in KEYS}, ensure_ascii=False) + "\n")
+        for table in records.with_format("arrow").iter(1000):
+            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in from_table(table))
+
+
+def from_table(table: "pyarrow.Table") -> list[Record]:
+    """The rows of an Arrow table of records (`with_format("arrow")`), several times as fast as one record after the other."""
+    columns = {key: table.column(key).to_pylist() for key in KEYS}
+    for key in ("answer", "meta"):
+        columns[key] = [json.loads(value) if isinstance(value, str) else value or {} for value in columns[key]]
+    return [dict(zip(KEYS, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def samples(scenario: Scenario) -> "Dataset":

@@ -133,7 +133,7 @@ class Pass:
     uses: tuple[tuple[int, str, dict[str, Any]], ...]  # place in the plan, step, all its parameters
 
     def __call__(self, table: "pa.Table") -> "pa.Table":
-        rows = _rows(table)
+        rows = recs.from_table(table)
         positions = table.column("position").to_pylist()
         alive = list(range(len(rows)))
         now = list(rows)
@@ -178,13 +178,6 @@ def _check(record: Record, scenario: Scenario) -> Outcome:
         checked = record
     identity = recs.content_id(checked)
     return Outcome(checked if identity == checked["id"] else {**checked, "id": identity})
-
-
-def _rows(table: "pa.Table") -> list[Record]:
-    columns = {key: table.column(key).to_pylist() for key in recs.KEYS}
-    for key in ("answer", "meta"):
-        columns[key] = [json.loads(value) if value else {} for value in columns[key]]
-    return [dict(zip(recs.KEYS, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def _packed(table: "pa.Table", before: list[Record], now: list[Record], alive: list[int], report: str) -> "pa.Table":
@@ -254,7 +247,7 @@ def _see_all(stage: "_Stage", place: int, step: Step, parameters: dict[str, Any]
                     count.touched += bool(mark.counts)
                 write(table)
                 continue
-            rows, positions = _rows(table), table.column("position").to_pylist()
+            rows, positions = recs.from_table(table), table.column("position").to_pylist()
             now, alive, samples = list(rows), [], []
             for index, mark in enumerate(some):
                 count.counted.update(mark.counts)

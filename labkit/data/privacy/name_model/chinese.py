@@ -229,9 +229,11 @@ class Reader:
             return [(start, end, total) for total, start, end in found]
         found.sort(key=lambda each: (-each[0], each[1]))
         kept: list[tuple[int, int, float]] = []
+        taken: set[int] = set()
         for total, start, end in found:
-            if all(end <= other[0] or start >= other[1] for other in kept):
+            if taken.isdisjoint(range(start, end)):
                 kept.append((start, end, total))
+                taken.update(range(start, end))
         return sorted(kept)
 
     def _best(self, readings: list[Reading]) -> tuple[float, Reading]:

@@ -19,7 +19,7 @@ TOKEN = re.compile(
     rf"|[{LETTER}]+(?:['’](?![sS](?![{LETTER}]))[{LETTER}]+|-[{LETTER}]+)*"
     r"|['’][sS]|[0-9][0-9.,:/]*|\n|[^\s\w]|[^\W]", re.UNICODE)
 PARTICLES = frozenset(
-    "de da do dos das del della di du la le van von der den ter ten bin binti ibn al el y e zu af av st. mac mc abu ben san".split())
+    "de da do dos das del della di du la le van von der den ter ten bin binti ibn al el y e zu af av st. abu".split())
 JOINS = frozenset({","})
 START, END = "<", ">"
 OPENS = frozenset({".", "!", "?", "\n", ":"})  # a sentence may begin after these
@@ -101,16 +101,18 @@ def word(token: str, vocabulary: Vocabulary, hidden: bool = False) -> Word:
     lower = token.lower()
     known = not hidden and vocabulary.known(lower)
     capital = token[0].isupper()
-    if lower in PARTICLES and not (capital and shape == "XX"):
-        return Word(2, lower, "p" if not capital else "P", ("p=" + lower, "p" if not capital else "P"))
+    if lower in PARTICLES and not capital:
+        return Word(2, lower, "p", ("p=" + lower, "p"))
     if lower in NEVER:
         return Word(0, lower, shape, ())
     ordinary = 0 if hidden else vocabulary.ordinary(lower)
     side = lower if known else "o" + shape if ordinary else "?" + shape
-    if not capital and (known or ordinary):
+    if not capital and (known or ordinary) or ordinary >= FREQUENT and lower.endswith("ly"):  # an adverb (Similarly, …)
         return Word(0, side, shape, ())
     plain = lower.replace("’", "'")
     own = ["s=" + shape, f"o={ordinary}", f"o={ordinary}|{shape}", f"l={min(len(plain), 12)}", "s=" + shape + "|k" * known, "b"]
+    if lower in PARTICLES:
+        own += ["P", "P=" + lower]
     if known:
         own.append("w=" + lower)
         own.append("wl=" + str(min(len(plain), 9)))
@@ -135,7 +137,7 @@ def segments(words: list[Word], begins: list[int]) -> Iterator[tuple[int, int]]:
             if words[probe - 1].candidate == 1:
                 end = probe
         begin = at
-        while begin > done and words[begin - 1].candidate == 2 and words[begin - 1].shape in ("p", "P"):
+        while begin > done and words[begin - 1].candidate == 2 and words[begin - 1].shape == "p":
             begin -= 1
         yield begin, end
         done = end

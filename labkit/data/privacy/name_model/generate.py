@@ -45,9 +45,10 @@ def even(part: str) -> bool:
 
 
 def seen(part: str) -> bool:
-    """Whether the detector may see this part: it and all that it is made of (Hans-Albert, de la Torre) are even, and no name of Faker's that
-    differs by capitals only is odd."""
-    return all(even(each) for each in {part, *PIECES.split(part)} if each) and part.lower() not in _odd_small()
+    """Whether the detector may see this part: it and what it is made of (Hans-Albert, de la Torre; but for particles) are even, and no
+    name of Faker's that differs by capitals only is odd."""
+    pieces = {part, *(each for each in PIECES.split(part) if each and each not in english.PARTICLES)}
+    return all(even(each) and each.lower() not in _odd_small() for each in pieces)
 
 
 @cache

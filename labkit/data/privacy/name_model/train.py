@@ -213,7 +213,8 @@ def plain_english(vocabulary: english.Vocabulary) -> list[str]:
     draw = random.Random(SEED + 3)
 
     def free(text: str) -> bool:
-        return not any(token.lower() in parts and (token[0].isupper() or not vocabulary.ordinary(token)) for token in english.TOKEN.findall(text))
+        tokens = english.TOKEN.findall(text)
+        return not any(token.lower() in parts and (token[0].isupper() or not vocabulary.ordinary(token)) for token in tokens)
 
     texts = []
     for text in [*shared_texts(), *sample_texts("en")]:
@@ -264,7 +265,9 @@ def known_parts() -> frozenset[str]:
     every = {part for locale in (*generate.LATIN, *generate.CHINESE) for sort in generate.parts(locale) for part in sort}
     seen = {part for part in every if generate.even(part)}
     vocabulary, words = store.read("en").vocabulary, lists.ordinary_words()
-    seen |= {part for part in every if chinese.simplify(part) in words or vocabulary.known(part.lower()) or vocabulary.ordinary(part.lower())}
+    closed = english.PARTICLES | english.NEVER
+    seen |= {part for part in every if chinese.simplify(part) in words or part.lower() in closed}
+    seen |= {part for part in every if vocabulary.known(part.lower()) or vocabulary.ordinary(part.lower())}
     characters = lists.characters()
     return frozenset(seen | set(characters["surnames"]) | set(characters["compound"].split()))
 
