@@ -118,8 +118,15 @@ def from_table(table: "pyarrow.Table") -> list[Record]:
     """The rows of an Arrow table of records (`with_format("arrow")`), several times as fast as one record after the other."""
     columns = {key: table.column(key).to_pylist() for key in KEYS}
     for key in ("answer", "meta"):
-        columns[key] = [json.loads(value) if isinstance(value, str) else value or {} for value in columns[key]]
+        columns[key] = _objects(columns[key])
     return [dict(zip(KEYS, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _objects(values: list[Any]) -> list[dict[str, Any]]:
+    """JSON texts as objects, None as an empty one. All are read at once, as one list: half the time."""
+    if all(value is None or isinstance(value, str) for value in values):
+        return json.loads(f"[{','.join(value or '{}' for value in values)}]")
+    return [value or {} for value in values]
 
 
 def samples(scenario: Scenario) -> "Dataset":

@@ -15,13 +15,15 @@ Answer = dict[str, Any]
 
 _INDENT = "  "
 _COLON = re.compile("[:\uff1a]")  # also the full-width colon
+_BREAK = re.compile(r"\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
 
 def tidy_text(text: str) -> str:
     """The form in which a text is kept: line breaks as line feeds, no other control characters, no outer white space."""
-    text = re.sub(r"\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]", "\n", text)
-    text = "".join(character for character in text if character in "\n\t" or character >= " " and not "\x7f" <= character <= "\x9f")
+    if _CONTROL.search(text):
+        text = _CONTROL.sub("", _BREAK.sub("\n", text))
     return text.strip()
 
 
