@@ -188,7 +188,7 @@ def _by_name(found: _Found, field: Field) -> None:
 def _by_labels(found: _Found, field: Field) -> None:
     if field.name in found.mapping:
         return
-    known = {text.casefold() for label in field.labels for text in (label.value, label.en, label.zh)}
+    known = field.spellings
     shares = {column: _share(found.columns[column], lambda value: str(value).strip().casefold() in known) for column in found.free()}
     best = max(shares, key=lambda column: shares[column], default=None)
     if best is not None and shares[best] >= _ENOUGH:

@@ -146,8 +146,7 @@ def chosen_labels(rows: list[Row], scenario: Scenario, mapping: dict[str, str], 
         return labels
     for field in scenario.label_fields:
         if field.name in mapping:
-            known = {text.casefold() for label in field.labels for text in (label.value, label.en, label.zh)}
-            values = [str(value).strip().casefold() for value in _column(rows, mapping[field.name])]
+            known, values = field.spellings, [str(value).strip().casefold() for value in _column(rows, mapping[field.name])]
             if values and sum(value in known for value in values) <= _MOSTLY * len(values):
                 return "file"
     return "scenario"
@@ -203,19 +202,18 @@ def _write(done: Preparation) -> None:
 
 def _lock_away(done: Preparation, vault: Path, passphrase: str) -> None:
     """Write what was masked in the kept records. The pipeline keeps none of it, so the steps up to `protect` are run once more."""
-    from labkit.data import privacy, steps
-    from labkit.data.privacy import masking, protection
+    from labkit.data import steps
+    from labkit.data.privacy import protection
     from labkit.data.privacy import vault as vaults
 
     plan, scenario = done.prepared.plan, done.collected.scenario
     place = plan.names.index("protect")
     before = dataclasses.replace(plan, uses=plan.uses[:place])
     given = steps.get("protect").parameters(plan.uses[place].parameters)
-    kinds = privacy.parse_kinds(given["kinds"]) - (frozenset() if given["names"] else {"name"})
-    key = masking.key_from_environment() if given["mode"] == "pseudonymise" else ""
+    settings = protection.settings(**given)
     with vaults.writing(vault, passphrase) as writer:
         for position, identity in zip(done.prepared.positions, done.records["id"], strict=True):
             record = done.collected.records[position]
             traced = pipeline.trace(record, scenario, before)
             record = traced[-1][1].record if traced else record
-            writer.add(identity, protection.protect(record, scenario, given["mode"], kinds, key).replacements)
+            writer.add(identity, protection.protect(record, scenario, given["mode"], *settings).replacements)

@@ -52,6 +52,11 @@ class Field:
         """The label values, in the file's order."""
         return [label.value for label in self.labels]
 
+    @property
+    def spellings(self) -> set[str]:
+        """All that a label may be called, values and titles in both languages, case-folded."""
+        return {text.casefold() for label in self.labels for text in (label.value, label.en, label.zh)}
+
     def label(self, value: str) -> Label:
         """The label with this value; KeyError where there is none."""
         for label in self.labels:

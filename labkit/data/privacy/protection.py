@@ -25,6 +25,16 @@ class Protected:
     replacements: list[tuple[str, str, str]] = field(default_factory=list)
 
 
+def settings(mode: str, kinds: str, names: bool) -> tuple[frozenset[str], str]:
+    """What the parameters of the step `protect` mean: the kinds that are looked for, and the key for pseudonyms (empty in other modes).
+
+    Raises:
+        LabError: an unknown kind, or no sufficient key for `pseudonymise`.
+    """
+    chosen = privacy.parse_kinds(kinds) - (frozenset() if names else {"name"})
+    return chosen, masking.key_from_environment() if mode == "pseudonymise" else ""
+
+
 def protect(record: Record, scenario: Scenario, mode: str, kinds: Set[str] = privacy.ALL, key: str = "") -> Protected:
     """Find personal data in a record's messages and text fields and replace it as `mode` says (see `masking.MODES`); `flag` leaves
     the texts and only counts. `meta.privacy` holds the counts, never a text.

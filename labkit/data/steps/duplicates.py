@@ -5,12 +5,12 @@ split, then the first. A dropped one says in `meta.duplicate_of` which; where it
 is counted as `conflicting_labels`.
 """
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from labkit import records as recs
 from labkit.data import duplicates
 from labkit.data.steps import Mark, whole_step
 from labkit.errors import LabError
@@ -58,7 +58,7 @@ def semantic_duplicates(records: "Dataset", scenario: Scenario, *, threshold: fl
     clusters = np.arange(len(records))
     if len(compared):
         chosen = records.select(compared)
-        order = np.array(sorted(range(len(chosen)), key=_preference(list(plain_rows(chosen, "answer", "split")))))
+        order = np.array(sorted(range(len(chosen)), key=_preference(list(recs.rows(chosen, "answer", "split")))))
         texts = duplicates.conversations(chosen)
         found = duplicates.semantic([texts[index] for index in order], threshold=threshold, encoder=encoder)
         clusters[compared[order]] = compared[order[found]]
@@ -91,7 +91,7 @@ def leaks(records: "Dataset", scenario: Scenario, *, threshold: float = 0.8, dig
         return marks
     pairs = [(int(rest[index]), int(test[found[index]])) for index in leaking]
     named = sorted({index for pair in (pairs[:_SHOWN] if action == "fail" else pairs) for index in pair})
-    rows = dict(zip(named, plain_rows(records.select(named), "id", "source", "meta"), strict=True))
+    rows = dict(zip(named, recs.rows(records.select(named), "id", "source", "meta"), strict=True))
     if action == "fail":
         names = "; ".join(f"{place(rows[left])} ~ {place(rows[right])}" for left, right in pairs[:_SHOWN])
         more = "" if len(pairs) <= _SHOWN else "; …"
@@ -117,7 +117,7 @@ def _marks(records: "Dataset", scenario: Scenario, clusters: np.ndarray, reason:
     members = np.flatnonzero(np.bincount(clusters, minlength=len(records))[clusters] > 1) if len(records) else []
     if not len(members):
         return marks
-    rows = list(plain_rows(records.select(members), "id", "answer", "split", "source", "meta"))
+    rows = list(recs.rows(records.select(members), "id", "answer", "split", "source", "meta"))
     together: dict[int, list[int]] = {}
     for index in sorted(range(len(rows)), key=_preference(rows)):
         together.setdefault(int(clusters[members[index]]), []).append(index)
@@ -137,12 +137,3 @@ def _preference(rows: list[dict[str, Any]]) -> Callable[[int], tuple]:
     """The sorting key of indices by which the record that stays comes first."""
     ranks = [(not row["answer"], row["split"] != "test") for row in rows]
     return lambda index: (*ranks[index], index)
-
-
-def plain_rows(records: "Dataset", *columns: str) -> Iterator[dict[str, Any]]:
-    """The records' columns, the JSON ones read."""
-    for table in records.select_columns(list(columns)).with_format("arrow").iter(10_000):
-        values = [[json.loads(value) for value in table[name].to_pylist()] if name in ("answer", "meta") else table[name].to_pylist()
-                  for name in columns]
-        for row in zip(*values, strict=True):
-            yield dict(zip(columns, row, strict=True))

@@ -3,12 +3,12 @@
 It sees all records, for how often a spelling occurs decides between spellings where the labels were taken from the file itself.
 """
 
-import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from labkit import records as recs
 from labkit.data.steps import Mark, whole_step
 from labkit.errors import LabError
 from labkit.scenarios import Field, Scenario
@@ -54,8 +54,7 @@ def label_spelling(records: "Dataset", scenario: Scenario, *, processes: int = 1
 
 
 def _answers(records: "Dataset") -> Iterator[dict[str, Any]]:
-    for table in records.select_columns(["answer"]).with_format("arrow").iter(1000):
-        yield from map(json.loads, table["answer"].to_pylist())
+    return (row["answer"] for row in recs.rows(records, "answer"))
 
 
 def mapping(field: Field, spellings: "Counter[str]", *, slips: bool = True) -> dict[str, str]:

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from labkit.data.steps import Outcome, record_step
+from labkit.data.steps.cleaning import HAN
 from labkit.errors import LabError
 from labkit.records import Record
 from labkit.scenarios import Scenario
@@ -18,7 +19,6 @@ REASONS = {
     "mixed_language": {"en": "two languages mixed", "zh": "中英混杂"},
 }
 
-_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _KANA = re.compile("[\u3041-\u30fa\u31f0-\u31ff\uff66-\uff9d]")
 _LATIN = re.compile("[A-Za-z\u00c0-\u024f\u1e00-\u1eff]+")
 _OTHER = re.compile("[\u0370-\u052f\u0530-\u08ff\u0900-\u109f\u10a0-\u10ff\u1100-\u11ff\u1200-\u137f\u1780-\u17ff\uac00-\ud7af]")
@@ -44,7 +44,7 @@ def language(record: Record, scenario: Scenario, *, mixed: str = "keep", min_con
     if found == "mixed":
         if mixed == "drop":
             return Outcome(record, {}, "mixed_language")
-        found = "zh" if 2 * len(_HAN.findall(text)) >= 3 * len(_LATIN.findall(text)) else "en"
+        found = "zh" if 2 * len(HAN.findall(text)) >= 3 * len(_LATIN.findall(text)) else "en"
     if not found or found == record["language"]:
         return Outcome(record)
     return Outcome({**record, "language": found}, {found: 1})
@@ -54,7 +54,7 @@ def identify(text: str, *, min_confidence: float = 0.6) -> str:
     """`en`, `zh`, `mixed`, `other`, or the empty text where it cannot be told (no letters, or a few words of Latin script only)."""
     if text.isascii():
         return _latin(text, min_confidence)
-    han, others = len(_HAN.findall(text)), len(_OTHER.findall(text))
+    han, others = len(HAN.findall(text)), len(_OTHER.findall(text))
     kana = len(_KANA.findall(text))
     words = _LATIN.findall(text)
     if kana >= 2 and kana * 10 > han:

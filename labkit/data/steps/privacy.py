@@ -1,7 +1,6 @@
 """The step that takes personal data out of records."""
 
-from labkit.data import privacy
-from labkit.data.privacy import masking, protection
+from labkit.data.privacy import protection
 from labkit.data.steps import Outcome, record_step
 from labkit.records import Record
 from labkit.scenarios import Scenario
@@ -16,7 +15,5 @@ def protect(record: Record, scenario: Scenario, *, mode: str = "mask", kinds: st
     some of `labkit.data.privacy.KINDS` separated by commas. `names`: whether persons' names are looked for. The counts stay in
     `meta.privacy`, the texts nowhere.
     """
-    chosen = privacy.parse_kinds(kinds) - (frozenset() if names else {"name"})
-    key = masking.key_from_environment() if mode == "pseudonymise" else ""
-    done = protection.protect(record, scenario, mode, chosen, key)
+    done = protection.protect(record, scenario, mode, *protection.settings(mode, kinds, names))
     return Outcome(done.record, done.counts)

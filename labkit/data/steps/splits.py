@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from labkit import records as recs
 from labkit.data import duplicates, splits
 from labkit.data.steps import Mark, whole_step
-from labkit.data.steps.duplicates import place, plain_rows
+from labkit.data.steps.duplicates import place
 from labkit.errors import LabError
 from labkit.scenarios import Scenario
 
@@ -31,7 +32,7 @@ def split(records: "Dataset", scenario: Scenario, *, validation: float = splits.
     label = scenario.label_fields[0].name if scenario.label_fields else ""
     columns: list[list[str]] = [[] for _ in names]
     ids, standing, labels, times = [], [], [], []
-    for row in plain_rows(records, "id", "split", "answer", "source", "meta"):
+    for row in recs.rows(records, "id", "split", "answer", "source", "meta"):
         ids.append(row["id"])
         standing.append(row["split"] if keep else "")
         labels.append(str(row["answer"].get(label) or ""))
