@@ -88,6 +88,20 @@ def test_prepare_writes_records_scenario_and_rejects(tmp_path):
     assert '"row":4' in (tmp_path / "out.rejects.jsonl").read_text()
 
 
+def test_what_was_masked_comes_back_out_of_the_vault_with_its_passphrase_alone(tmp_path):
+    source, out, vault = tmp_path / "mine.csv", tmp_path / "out.jsonl", tmp_path / "mine.vault"
+    rows = "message,kind\nplease write to ann.b@example.com about my lamp,late\nmy money is still not back,gone\n"
+    source.write_text(rows, encoding="utf-8")
+    words = ("prepare", "-s", "customer_service", "--source", str(source), "--map", "text=message,intent=kind", "--out", str(out),
+             "--vault", str(vault))
+    refused = labkit(*words, LABKIT_VAULT_PASSPHRASE="short")
+    assert refused.returncode == 2 and "the passphrase has 5 characters" in refused.stderr and not out.exists()
+    assert labkit(*words, LABKIT_VAULT_PASSPHRASE="long enough").returncode == 0
+    assert "ann.b" not in out.read_text(encoding="utf-8")
+    assert '"text":"ann.b@example.com"' in labkit("vault", str(vault), LABKIT_VAULT_PASSPHRASE="long enough").stdout
+    assert labkit("vault", str(vault), LABKIT_VAULT_PASSPHRASE="another one").returncode == 2
+
+
 def test_ctrl_c_says_what_to_do_next(tmp_path):
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\nfrom labkit import cli\n" \
            "from labkit import scenarios; scenarios.names = lambda: signal.raise_signal(signal.SIGINT)\ncli.main()"

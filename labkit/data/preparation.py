@@ -19,6 +19,7 @@ from labkit.data import plan as plans
 from labkit.data.collect import Collected
 from labkit.data.pipeline import Prepared
 from labkit.data.plan import Plan
+from labkit.data.privacy import vault as vaults
 from labkit.data.rows import Row
 from labkit.data.steps import labels as labels_of
 from labkit.errors import LabError
@@ -118,8 +119,10 @@ def prepare(names: list[str], scenario: Scenario, out: str | Path, *, mapping: d
     """
     plan = plan or plans.default()
     paths = Paths(Path(out))
-    if vault is not None and "protect" not in plan.names:
-        raise LabError("a vault keeps what the step protect masks, and the plan has no such step")
+    if vault is not None:
+        if "protect" not in plan.names:
+            raise LabError("a vault keeps what the step protect masks, and the plan has no such step")
+        vaults.check_passphrase(vault, passphrase)  # now, not when all else is done
     tell = on_progress or (lambda step, done, total: None)
     rows = collect.preview(names)
     mapping = mapping or maps.guess(rows, scenario).mapping
@@ -204,7 +207,6 @@ def _lock_away(done: Preparation, vault: Path, passphrase: str) -> None:
     """Write what was masked in the kept records. The pipeline keeps none of it, so the steps up to `protect` are run once more."""
     from labkit.data import steps
     from labkit.data.privacy import protection
-    from labkit.data.privacy import vault as vaults
 
     plan, scenario = done.prepared.plan, done.collected.scenario
     place = plan.names.index("protect")

@@ -55,6 +55,12 @@ class Writer:
         self._flush(last=True)
 
 
+def check_passphrase(path: str | os.PathLike, passphrase: str) -> None:
+    """LabError where it is too short for a new vault."""
+    if len(passphrase) < _SHORTEST_PASSPHRASE:
+        raise LabError(f"{path}: the passphrase has {len(passphrase)} characters; use at least {_SHORTEST_PASSPHRASE}")
+
+
 @contextmanager
 def writing(path: str | os.PathLike, passphrase: str) -> Iterator[Writer]:
     """A writer for a new vault; the file is there, whole, when the block ends well, and not at all when it does not.
@@ -63,8 +69,7 @@ def writing(path: str | os.PathLike, passphrase: str) -> Iterator[Writer]:
         LabError: the passphrase is too short, or the file cannot be written.
     """
     path = Path(path)
-    if len(passphrase) < _SHORTEST_PASSPHRASE:
-        raise LabError(f"{path}: the passphrase has {len(passphrase)} characters; use at least {_SHORTEST_PASSPHRASE}")
+    check_passphrase(path, passphrase)
     part = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
