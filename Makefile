@@ -10,6 +10,8 @@ JUPYTER_PORT ?= 8888
 SCENARIOS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
+# llama.cpp is compiled beside the downloads; where that fails, the installation behind it tries again and says why.
+PIP_WHEEL := $(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps -w .venv/wheels
 # Without AMX: llama.cpp sets the processor's tiles up once a thread, and PyTorch, in the same thread, takes them away (and GCC 12 drops the set-up
 # altogether); either ends the process with an illegal instruction. The flag does nothing on other processors. And without the parts that the lab
 # does not load (pictures and sound, the command line's common code): more than half of the compilation.
@@ -32,9 +34,12 @@ setup: .venv/.ready
 	@command -v c++ >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && \
 	  apt-get update -qq && apt-get install -y -qq g++ >/dev/null; } || \
 	  { echo "a C++ compiler is needed once, to build llama.cpp; install g++ (Debian) or the Xcode command line tools (macOS)"; exit 2; }
-	@echo "Installing into .venv (about 6 minutes the first time: llama.cpp is compiled for this processor)"
+	@echo "Installing into .venv (about 5 minutes the first time: llama.cpp is compiled for this processor)"
 	@$(PYTHON) -m venv .venv
-	@$(PIP) -r requirements.txt -c constraints.txt
+	@grep -v '^llama-cpp-python' requirements.txt > .venv/fetched.txt
+	@$(PIP_WHEEL) "$$(grep '^llama-cpp-python' requirements.txt)" >.venv/compiled.log 2>&1 & compiling=$$!; trap "kill $$compiling; exit 130" INT TERM; \
+	  $(PIP) -r .venv/fetched.txt -c constraints.txt || { kill $$compiling 2>/dev/null; exit 1; }; wait $$compiling || true
+	@$(PIP) --find-links .venv/wheels -r requirements.txt -c constraints.txt
 	@$(PIP) --no-deps -e .
 	@$(BIN)/python -m labkit.serving.compiled || { echo "Compiling llama.cpp anew for this processor (3 to 6 minutes)"; \
 	  $(PIP) --no-deps --no-cache-dir --force-reinstall --no-binary llama-cpp-python "$$(grep ^llama-cpp-python requirements.txt)"; \

@@ -5,6 +5,7 @@ import ctypes
 import gc
 import os
 import sys
+import warnings
 
 
 def prepare() -> None:
@@ -18,6 +19,8 @@ def prepare() -> None:
             os.environ.setdefault(name, "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # peft asks transformers by the old name; nobody here can change that.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     # A thread that waits for the others would spin, and take the core from whatever else is at work.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")

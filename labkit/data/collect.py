@@ -7,13 +7,11 @@ file, so that memory does not grow with the data.
 
 import atexit
 import json
-import math
-import re
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -23,10 +21,11 @@ from labkit import files
 from labkit import records as recs
 from labkit.data import mapping as maps
 from labkit.data import sources
-from labkit.data.readers import DEFAULT, Limits, Notes, chats
+from labkit.data.making import Maker
+from labkit.data.readers import DEFAULT, Limits, Notes
 from labkit.data.rows import Row
 from labkit.errors import LabError
-from labkit.scenarios import LANGUAGES, Field, Scenario
+from labkit.scenarios import LANGUAGES, Scenario
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -35,8 +34,6 @@ Progress = Callable[[int, float], None]  # rows read so far, share of the bytes 
 
 _GUESS_FROM = 200  # rows
 _BATCH = 1000  # records that are written at a time
-_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
-_WORDS = re.compile(r"[A-Za-z]+")
 _SHOWN = 500  # characters of a rejected value that are kept
 _SHOWN_COLUMNS = 50
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -59,14 +56,15 @@ class Rejects:
 @dataclass(frozen=True)
 class Collected:
     """What came out of the sources: the records; the scenario they belong to (narrowed where the labels are the file's); the rejects;
-    how many rows were read and how many of them rejected, by file (a file that cannot be read counts as one row); the mapping; and
-    what was found out about each source."""
+    how many rows were read and how many of them rejected, by file (a file that cannot be read counts as one row); what records say
+    they come from, by file; the mapping; and what was found out about each source."""
 
     records: "Dataset"
     scenario: Scenario
     rejects: Rejects
     rows_read: dict[str, int]
     rejected: dict[str, int]
+    titles: dict[str, str]
     mapping: dict[str, str]
     notes: dict[str, Notes]
 
@@ -106,7 +104,7 @@ def collect(names: list[str], scenario: Scenario, mapping: dict[str, str] | None
         maps.check(mapping, scenario)
     folder = _temporary() if folder is None else Path(folder)
     notes: dict[str, Notes] = {}
-    maker = _Maker(scenario, mapping or {}, _titles(found), license, language, notes)
+    maker = Maker(scenario, mapping or {}, _titles(found), license, language, notes)
     counts = _Counts()
     rows = (row for source in found for row in sources.rows(source, limits=limits, notes=notes))
     total = sum(map(_size, found))
@@ -135,7 +133,8 @@ def collect(names: list[str], scenario: Scenario, mapping: dict[str, str] | None
     from datasets import Dataset
 
     return Collected(Dataset.from_file(str(folder / "records.arrow")), narrowed,
-                     Rejects(folder / "rejects.jsonl", counts.rejected.total()), dict(counts.read), dict(counts.rejected), mapping, notes)
+                     Rejects(folder / "rejects.jsonl", counts.rejected.total()), dict(counts.read), dict(counts.rejected),
+                     {file: maker.title(file) for file in counts.read}, mapping, notes)
 
 
 class _Counts:
@@ -146,162 +145,6 @@ class _Counts:
         self.read: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.first = ""
-
-
-class _Unfit(Exception):
-    """A row can be no record; says why."""
-
-
-class _Maker:
-    """Records out of rows. `unseen` are the mapped columns that no row had yet, `columns` those that rows had until none was left
-    of them; `labels` counts the spellings in each label field."""
-
-    def __init__(self, scenario: Scenario, mapping: dict[str, str], titles: dict[str, str], license: str, language: str | None,
-                 notes: dict[str, Notes]) -> None:
-        self.scenario, self.mapping, self._titles = scenario, mapping, titles
-        self._license, self._language = license, language
-        self._notes = notes
-        self._fields = {field.name: field for field in scenario.fields}
-        self.unseen: set[str] | None = None
-        self.columns: dict[str, None] = {}
-        self.labels: dict[str, Counter[str]] = {field.name: Counter() for field in scenario.label_fields}
-
-    def make(self, row: Row) -> tuple[recs.Record | None, str]:
-        """The record and no problem, or none and why."""
-        self._look_for_columns(row.values)
-        try:
-            return self._made(row), ""
-        except (_Unfit, LabError) as error:
-            return None, str(error)
-
-    def _made(self, row: Row) -> recs.Record:
-        values, mapping, fields = row.values, self.mapping, self._fields
-        if "text" in mapping:
-            messages = [{"role": "user", "content": _needed_text(values, mapping["text"])}]
-        else:
-            messages = _chat(values, mapping["messages"])
-        further: dict[str, str] = {}
-        answer: dict[str, Any] = {}
-        for target, column in mapping.items():
-            if target in maps.CONTENT:
-                continue
-            text = _text(values, column)
-            if not text:
-                continue
-            if target in fields:
-                answer[target] = _number(fields[target], text) if fields[target].kind == "number" else text
-            else:
-                further[target] = text
-        answer = {name: answer[name] for name in fields if name in answer}
-        title = self._titles.get(row.file) or self._sheet_title(row.file)
-        meta: dict[str, Any] = {"row": row.number}
-        if "source" in further:
-            meta["file"] = title
-        for target, key in (("group", "group"), ("time", "time"), ("id", "source_id")):
-            if target in further:
-                meta[key] = further[target]
-        record = recs.make(self.scenario.name, self._language_of(further, messages), messages, answer,
-                           source=further.get("source", title), license=further.get("license") or self._license_of(row.file),
-                           split=_split(further.get("split", "")), meta=meta)
-        for name in self.labels:
-            if name in answer:
-                self.labels[name][answer[name]] += 1
-        return record
-
-    def _look_for_columns(self, values: dict[str, Any]) -> None:
-        if self.unseen is None:
-            self.unseen = set(self.mapping.values())
-        if self.unseen:
-            self.columns.update(dict.fromkeys(values))
-            for column in tuple(self.unseen):
-                with suppress(KeyError):
-                    maps.value_of(values, column)
-                    self.unseen.remove(column)
-
-    def _license_of(self, file: str) -> str:
-        """What was said, else what the hub says of its data set."""
-        known = self._notes.get(file) if self._license == "unknown" else None
-        return known.license or "unknown" if known else self._license
-
-    def _sheet_title(self, file: str) -> str:
-        book, mark, sheet = file.partition("#sheet=")
-        return self._titles.get(book, book) + mark + sheet
-
-    def _language_of(self, further: dict[str, str], messages: list[dict[str, str]]) -> str:
-        if "language" in further:
-            found = maps.language_of(further["language"])
-            if found is None:
-                raise _Unfit(f"the language {further['language'][:40]!r} is none of {', '.join(LANGUAGES)}")
-            return found
-        return self._language or script_of(messages[-1]["content"])
-
-
-def script_of(text: str) -> str:
-    """`zh` where a text has at least as many Chinese characters as words in Latin script, else `en`."""
-    if text.isascii():
-        return "en"
-    text = text[:1000]  # more would only take longer
-    han = len(_HAN.findall(text))
-    return "zh" if han and han >= len(_WORDS.findall(text)) else "en"
-
-
-def _text(values: dict[str, Any], column: str) -> str:
-    try:
-        value = values[column] if column in values else maps.value_of(values, column)
-    except KeyError:
-        return ""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, list | dict | tuple | bytes):
-        raise _Unfit(f"column {column!r} holds {'bytes' if isinstance(value, bytes) else 'a list or an object'}, not text")
-    if isinstance(value, float) and math.isnan(value):  # how pandas writes an empty cell
-        return ""
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
-
-
-def _needed(values: dict[str, Any], column: str) -> Any:
-    try:
-        return maps.value_of(values, column)
-    except KeyError:
-        raise _Unfit(f"column {column!r} is missing; there are {', '.join(list(map(str, values))[:20]) or 'none'}") from None
-
-
-def _needed_text(values: dict[str, Any], column: str) -> str:
-    _needed(values, column)
-    text = _text(values, column)
-    if not text:
-        raise _Unfit(f"column {column!r} is empty")
-    return text
-
-
-def _chat(values: dict[str, Any], column: str) -> list[dict[str, str]]:
-    value = _needed(values, column)
-    try:
-        messages = value if column == chats.CHAT else chats.messages_of(value)[chats.CHAT]
-    except LabError as error:
-        raise _Unfit(f"column {column!r}: {error}") from None
-    if not messages[-1]["content"].strip():
-        raise _Unfit("the user's last message is empty")
-    return messages
-
-
-def _number(field: Field, text: str) -> float | int:
-    try:
-        number = float(text)
-    except ValueError:
-        raise _Unfit(f"{field.name}: {text[:60]!r} is not a number") from None
-    if not math.isfinite(number):
-        raise _Unfit(f"{field.name}: {text[:60]!r} is not a finite number")
-    return int(number) if number.is_integer() and field.decimals == 0 else number
-
-
-def _split(value: str) -> str:
-    found = maps.split_of(value) if value else ""
-    if found is None:
-        raise _Unfit(f"the split {value[:40]!r} is none of train, validation and test")
-    return found
 
 
 def _until(rows: Iterator[Row], count: int) -> Iterator[Row]:
@@ -355,7 +198,7 @@ def _reject(row: Row, problem: str) -> dict[str, Any]:
     return {"file": row.file, "row": row.number, "problem": problem, "values": values}
 
 
-def _check(counts: _Counts, maker: _Maker, mapping: dict[str, str]) -> None:
+def _check(counts: _Counts, maker: Maker, mapping: dict[str, str]) -> None:
     if counts.rows > counts.rejected.total():
         missing = next((column for column in mapping.values() if column in maker.unseen), None)
         if missing is not None:
@@ -364,7 +207,7 @@ def _check(counts: _Counts, maker: _Maker, mapping: dict[str, str]) -> None:
     raise LabError(f"none of the {counts.rows} rows works" + (f"; the first: {counts.first}" if counts.first else ""))
 
 
-def _narrowed(scenario: Scenario, maker: _Maker, mapping: dict[str, str]) -> Scenario:
+def _narrowed(scenario: Scenario, maker: Maker, mapping: dict[str, str]) -> Scenario:
     """The scenario with the mapped fields only, and their labels as the file spells them most often."""
     labels: dict[str, list[str]] = {}
     for name, counted in maker.labels.items():

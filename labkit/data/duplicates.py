@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from labkit.data import shingles
+from labkit.data import slips as mistyped
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -45,7 +46,7 @@ def exact(texts: Sequence[str]) -> np.ndarray:
     return np.fromiter((first.setdefault(text, index) for index, text in enumerate(texts)), np.int64, len(texts))
 
 
-def near(texts: Sequence[str], *, threshold: float = 0.8, digits: bool = True, processes: int = 1) -> np.ndarray:
+def near(texts: Sequence[str], *, threshold: float = 0.8, digits: bool = True, slips: bool = False, processes: int = 1) -> np.ndarray:
     """The first text of each one's cluster: int64 (texts,) of indices, its own where a text is the first or has no like.
 
     Texts are linked where the Jaccard similarity of their shingle sets is at least `threshold`; clusters are what is linked directly
@@ -55,6 +56,7 @@ def near(texts: Sequence[str], *, threshold: float = 0.8, digits: bool = True, p
     Args:
         threshold: above 0, at most 1. One word of forty replaced by another leaves about 0.90, two leave about 0.82.
         digits: whether digits count; without, two messages that differ only by an order number are the same.
+        slips: whether short texts that differ by one mistyped word are linked too (see `labkit.data.slips`).
         processes: threads that may be used (numpy works outside the interpreter's lock).
 
     Raises:
@@ -73,11 +75,14 @@ def near(texts: Sequence[str], *, threshold: float = 0.8, digits: bool = True, p
             left, right = left[apart], right[apart]
             close = shingles.similar(everything, representatives[left], everything, representatives[right], threshold)
             clusters = _united(clusters, left[close], right[close])
+    if slips:
+        left, right = mistyped.links(texts)
+        clusters = _united(clusters, belongs[left], belongs[right])
     _, first, belongs = np.unique(clusters[belongs], return_index=True, return_inverse=True)
     return first[belongs]
 
 
-def against(texts: Sequence[str], others: Sequence[str], *, threshold: float = 0.8, digits: bool = True,
+def against(texts: Sequence[str], others: Sequence[str], *, threshold: float = 0.8, digits: bool = True, slips: bool = False,
             processes: int = 1) -> np.ndarray:
     """For each text the index of one of `others` that it equals or is near to, or -1: int64 (texts,).
 
@@ -105,6 +110,11 @@ def against(texts: Sequence[str], others: Sequence[str], *, threshold: float = 0
             candidates = chosen[order[low[open_] + step]]
             close = shingles.similar(ours, open_, theirs, candidates, threshold)
             found[open_[close]] = candidates[close]
+    if slips:
+        for left, right in zip(*mistyped.links([*texts, *others]), strict=True):
+            left, right = min(left, right), max(left, right)
+            if left < len(texts) <= right and found[left] < 0:
+                found[left] = right - len(texts)
     return found
 
 
@@ -198,11 +208,17 @@ def _candidates(keys: np.ndarray, next_keys: np.ndarray) -> Iterator[tuple[np.nd
 
 
 def _united(clusters: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The cluster numbers int64 (sets,) after these pairs of sets have been linked."""
+    """The cluster numbers int64 (sets,) after these pairs of sets have been linked: each cluster has the smallest of those it is made of.
+    Only the clusters that are linked are looked at."""
     if not len(left):
         return clusters
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    links = coo_array((np.ones(len(left), np.int8), (clusters[left], clusters[right])), shape=(len(clusters), len(clusters)))
-    return connected_components(links, directed=False)[1].astype(np.int64)[clusters]
+    linked, places = np.unique(np.concatenate([clusters[left], clusters[right]]), return_inverse=True)
+    links = coo_array((np.ones(len(left), np.int8), (places[:len(left)], places[len(left):])), shape=(len(linked), len(linked)))
+    found = connected_components(links, directed=False)[1]
+    _, first = np.unique(found, return_index=True)
+    numbers = np.arange(len(clusters))
+    numbers[linked] = linked[first[found]]
+    return numbers[clusters]

@@ -5,6 +5,7 @@ Counts and drops hold no text. Samples do: where the plan protects personal data
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ class Ledger:
     def __init__(self, plan: Plan) -> None:
         self.names = [*plan.names, CHECK]
         self.counts = [Count(name) for name in self.names]
-        self.drops: list[tuple[int, int, str, str, int]] = []
+        self.drops: list[tuple[int, int, str, str, int, int]] = []
         self.candidates: dict[int, list[list[Any]]] = {}
 
     def take(self, report: dict[str, Any]) -> int:
@@ -77,9 +78,9 @@ class Ledger:
             self.sample(int(place), found)
         return max(seen for seen, *_ in report["counts"].values())
 
-    def drop(self, position: int, place: int, reason: str, file: str, row: int) -> None:
+    def drop(self, position: int, place: int, reason: str, file: str, row: int, twin: int = -1) -> None:
         self.counts[place].dropped[reason] += 1
-        self.drops.append((position, place, reason, file, row))
+        self.drops.append((position, place, reason, file, row, twin))
 
     def sample(self, place: int, found: list[list[Any]]) -> None:
         self.candidates[place] = sorted([*self.candidates.get(place, []), *found])[:_CANDIDATES]
@@ -88,10 +89,10 @@ class Ledger:
         from datasets import Dataset, Features, Value
 
         self.drops.sort()
-        columns = list(zip(*self.drops, strict=True)) or [()] * 5
+        columns = list(zip(*self.drops, strict=True)) or [()] * 6
         found = {"position": columns[0], "step": [self.names[place] for place in columns[1]], "reason": columns[2], "file": columns[3],
-                 "row": columns[4]}
-        kinds = {"position": "int64", "step": "string", "reason": "string", "file": "string", "row": "int64"}
+                 "row": columns[4], "twin": columns[5]}
+        kinds = {"position": "int64", "step": "string", "reason": "string", "file": "string", "row": "int64", "twin": "int64"}
         return Dataset.from_dict({name: list(values) for name, values in found.items()},
                                  features=Features({name: Value(kind) for name, kind in kinds.items()}))
 
@@ -102,13 +103,15 @@ def origin(record: Record) -> tuple[str, int]:
     return record["source"] or "", row if isinstance(row, int) else 0
 
 
-def candidates(samples: list[tuple[int, Record, Record | None, str]], place: int, scenario: Scenario) -> list[list[Any]]:
-    """The few samples with the smallest hash of their position (multiplicative, Knuth, TAOCP 3, 6.4), so that any chunks give the same;
-    as [hash, position, before, after, reason, language]."""
-    drawn = sorted(((position * 2_654_435_761 + place * 40_503) % 2**32, number) for number, (position, *_) in enumerate(samples))
+def candidates(positions: list[int], look: Callable[[int], tuple[Record, Record | None, str]], place: int,
+               scenario: Scenario) -> list[list[Any]]:
+    """Of the records at these positions that were changed or dropped the few with the smallest hash of their position (multiplicative,
+    Knuth, TAOCP 3, 6.4), so that any chunks give the same; as [hash, position, before, after, reason, language]. `look` gives one of them,
+    by its place in `positions`, before and after (None for a dropped one), with the reason."""
+    drawn = sorted(((position * 2_654_435_761 + place * 40_503) % 2**32, number) for number, position in enumerate(positions))
     found = []
     for draw, number in drawn:
-        position, before, after, reason = samples[number]
+        position, (before, after, reason) = positions[number], look(number)
         texts = _difference(before, after, scenario)
         if texts is not None and len(texts[0]) <= _LONGEST_SAMPLE and len(texts[1]) <= _LONGEST_SAMPLE:
             found.append([draw, position, *texts, reason, before["language"]])

@@ -23,7 +23,7 @@ from labkit import records as recs
 from labkit.data import engines, steps
 from labkit.data.ledger import CHECK, TITLES, Count, Ledger, Sample, candidates, origin, shown
 from labkit.data.plan import Plan
-from labkit.data.steps import Outcome, Step
+from labkit.data.steps import Mark, Outcome, Step
 from labkit.errors import LabError
 from labkit.records import Record
 from labkit.scenarios import Scenario
@@ -40,7 +40,8 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class Prepared:
     """What came out: the records that stay, in their order; the dropped ones as a data set of position (in the input, from 0), step,
-    reason, file and row, without text; and what each step did. len(records) + len(dropped) = `records_in`."""
+    reason, file, row and twin (the position of the record that a duplicate repeats, else -1), without text; and what each step did.
+    len(records) + len(dropped) = `records_in`."""
 
     records: "Dataset"
     dropped: "Dataset"
@@ -141,7 +142,9 @@ class Pass:
         for place, name, parameters in self.uses:
             run = _check if name == CHECK else steps.get(name).run
             counted: Counter[str] = Counter()
-            touched, staying, samples = 0, [], []
+            touched, staying = 0, []
+            samples: list[tuple[Record, Record | None, str]] = []
+            sampled: list[int] = []
             began = time.perf_counter()
             for index in alive:
                 before = now[index]
@@ -152,18 +155,20 @@ class Pass:
                     raise
                 if outcome.drop:
                     report["dropped"].append([positions[index], place, outcome.drop, *origin(before)])
-                    samples.append((positions[index], before, None, outcome.drop))
+                    sampled.append(positions[index])
+                    samples.append((before, None, outcome.drop))
                 else:
                     staying.append(index)
                     if outcome.record is not before:
                         now[index] = outcome.record
                         if name != CHECK:
-                            samples.append((positions[index], before, outcome.record, ""))
+                            sampled.append(positions[index])
+                            samples.append((before, outcome.record, ""))
                 if outcome.counts or (not outcome.drop and outcome.record is not before):
                     touched += 1
                     counted.update(outcome.counts)
             report["counts"][place] = [len(alive), touched, counted, time.perf_counter() - began]
-            report["samples"][place] = candidates(samples, place, self.scenario)
+            report["samples"][place] = candidates(sampled, samples.__getitem__, place, self.scenario)
             alive = staying
         return _packed(table, rows, now, alive, json.dumps(report, ensure_ascii=False))
 
@@ -193,15 +198,31 @@ def _packed(table: "pa.Table", before: list[Record], now: list[Record], alive: l
         if all(now[index][key] is before[index][key] for index in chosen):
             columns.append(taken.column(key))
         elif key in ("answer", "meta"):
-            old = taken.column(key).to_pylist()
-            texts = [text if now[index][key] is before[index][key] else _json(now[index][key])
-                     for text, index in zip(old, chosen, strict=True)]
-            columns.append(pa.ExtensionArray.from_storage(kind, pa.array(texts, kind.storage_type)))
+            columns.append(_column([text if now[index][key] is before[index][key] else _json(now[index][key])
+                                    for text, index in zip(_stored(taken, key), chosen, strict=True)], kind))
         else:
             columns.append(pa.array([now[index][key] for index in chosen], kind))
     columns.append(taken.column("position") if alive else pa.array([-1], pa.int64()))
     columns.append(pa.array([report, *[None] * (len(chosen) - 1)], pa.large_string()))
     return pa.table(columns, names=[*recs.KEYS, "position", "report"])
+
+
+def _stored(table: "pa.Table", key: str) -> list[Any]:
+    """A column's values; of a JSON column its texts."""
+    import pyarrow as pa
+
+    column = table.column(key).combine_chunks()
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return (column.storage if isinstance(column, pa.ExtensionArray) else column).to_pylist()
+
+
+def _column(values: list[Any], kind: "pa.DataType") -> "pa.Array":
+    """The other way round."""
+    import pyarrow as pa
+
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, pa.array(values, kind.storage_type))
+    return pa.array(values, kind)
 
 
 def _json(value: Any) -> str:
@@ -236,34 +257,73 @@ def _see_all(stage: "_Stage", place: int, step: Step, parameters: dict[str, Any]
         raise RuntimeError(f"step {step.name} gave {len(marks)} marks for {len(records)} records")
     count = ledger.counts[place]
     count.seen = len(records)
+    everywhere = stage.records["position"][:] if any(mark.twin >= 0 for mark in marks) else []
     with stage.next() as write:
         first = 0
         for table in engines.chunks(stage.records):
             some = marks[first:first + len(table)]
             first += len(table)
-            if not any(mark.drop or mark.changes for mark in some):
-                for mark in some:
-                    count.counted.update(mark.counts)
-                    count.touched += bool(mark.counts)
-                write(table)
-                continue
-            rows, positions = recs.from_table(table), table.column("position").to_pylist()
-            now, alive, samples = list(rows), [], []
-            for index, mark in enumerate(some):
+            for mark in some:
                 count.counted.update(mark.counts)
-                if mark.drop:
-                    ledger.drop(positions[index], place, mark.drop, *origin(rows[index]))
-                    samples.append((positions[index], rows[index], None, mark.drop))
-                else:
-                    alive.append(index)
-                    if mark.changes:
-                        now[index] = {**rows[index], **mark.changes}
-                        samples.append((positions[index], rows[index], now[index], ""))
-                count.touched += bool(mark.counts or mark.changes)
-            ledger.sample(place, candidates(samples, place, scenario))
-            if alive:
-                write(_packed(table, rows, now, alive, "").drop_columns("report"))
+                count.touched += bool(mark.counts or (mark.changes and not mark.drop))
+            changed = [index for index, mark in enumerate(some) if mark.changes and not mark.drop]
+            dropped = [index for index, mark in enumerate(some) if mark.drop]
+            look = _Marked(table, some)
+            positions = table.column("position").to_pylist()
+            for index in dropped:
+                mark = some[index]
+                ledger.drop(positions[index], place, mark.drop, *origin(look.before(index)),
+                            twin=everywhere[mark.twin] if mark.twin >= 0 else -1)
+            touched = dropped + changed
+            ledger.sample(place, candidates([positions[index] for index in touched], lambda number, look=look, touched=touched: look(
+                touched[number]), place, scenario))
+            left = look.left(changed, dropped)
+            if len(left):
+                write(left)
     count.seconds = time.perf_counter() - began
+
+
+class _Marked:
+    """A table of records with the marks of its rows. A row is read only where something is asked of it: most steps change one key, or
+    few rows."""
+
+    def __init__(self, table: "pa.Table", marks: list[Mark]) -> None:
+        self.table, self.marks = table, marks
+        self._read: dict[int, Record] = {}
+
+    def before(self, index: int) -> Record:
+        """A record as it was. With the first dropped one all of these are read."""
+        if index not in self._read:
+            wanted = [index]
+            if self.marks[index].drop:
+                wanted = [each for each, mark in enumerate(self.marks) if mark.drop]
+            self._read.update(zip(wanted, recs.from_table(self.table.take(wanted)), strict=True))
+        return self._read[index]
+
+    def __call__(self, index: int) -> tuple[Record, Record | None, str]:
+        before, mark = self.before(index), self.marks[index]
+        return before, None if mark.drop else {**before, **mark.changes}, mark.drop
+
+    def left(self, changed: list[int], dropped: list[int]) -> "pa.Table":
+        """The table with the changes, without what was dropped."""
+        import numpy
+        import pyarrow as pa
+
+        table = self.table
+        for key in sorted({key for index in changed for key in self.marks[index].changes}):
+            place = table.schema.get_field_index(key)
+            field = table.schema.field(place)
+            values = _stored(table, key)
+            for index in changed:
+                if key in self.marks[index].changes:
+                    new = self.marks[index].changes[key]
+                    values[index] = _json(new) if key in ("answer", "meta") else new
+            table = table.set_column(place, field, _column(values, field.type))
+        if dropped:
+            stays = numpy.ones(len(table), bool)
+            stays[dropped] = False
+            table = table.filter(pa.array(stays))
+        return table
 
 
 # ---- where the records lie between two passes

@@ -22,6 +22,7 @@ from labkit.data.plan import Plan
 from labkit.data.privacy import vault as vaults
 from labkit.data.rows import Row
 from labkit.data.steps import labels as labels_of
+from labkit.data.steps.duplicates import place
 from labkit.errors import LabError
 from labkit.scenarios import Scenario
 
@@ -55,7 +56,7 @@ class Paths:
 
     @property
     def dropped(self) -> Path:
-        """Records that a step dropped: file, row, step, reason; no text."""
+        """Records that a step dropped: file, row, step, reason, and for a duplicate which record it repeats; no text."""
         return self._beside(".dropped.jsonl")
 
     @property
@@ -195,12 +196,23 @@ def _write(done: Preparation) -> None:
     with files.whole(paths.rejects) as part, part.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(files.canonical_json(reject) + "\n" for reject in done.collected.rejects)
     with files.whole(paths.dropped) as part, part.open("w", encoding="utf-8", newline="\n") as file:
-        for row in done.prepared.dropped:
-            file.write(files.canonical_json({key: row[key] for key in ("file", "row", "step", "reason")}) + "\n")
+        dropped = done.prepared.dropped
+        originals = _places(done.collected.records, dropped["twin"][:])
+        for values in zip(*(dropped[name][:] for name in ("file", "row", "step", "reason", "twin")), strict=True):
+            row = dict(zip(("file", "row", "step", "reason"), values, strict=False))
+            file.write(files.canonical_json(row | ({"duplicate_of": originals[values[-1]]} if values[-1] >= 0 else {})) + "\n")
     plans.write(done.prepared.plan, paths.plan)
     report.write(done.report, paths.page, paths.report)
     scenario_files.write(done.scenario, paths.scenario)
     recs.write(done.records, paths.records)  # last: where the records are, their account is
+
+
+def _places(collected: "Dataset", positions: list[int]) -> dict[int, str]:
+    """Where the collected records at these positions come from, as people read it; -1 stands for none."""
+    wanted = sorted({position for position in positions if position >= 0})
+    if not wanted:
+        return {}
+    return dict(zip(wanted, map(place, recs.rows(collected.select(wanted), "id", "source", "meta")), strict=True))
 
 
 def _lock_away(done: Preparation, vault: Path, passphrase: str) -> None:

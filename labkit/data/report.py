@@ -127,12 +127,11 @@ def _rows(collected: "Collected", prepared: "Prepared", steps: list[Report]) -> 
     is_kept = numpy.zeros(len(files_of), dtype=bool)
     is_kept[prepared.positions] = True
     kept, dropped = Counter(files_of[is_kept].tolist()), Counter(files_of[~is_kept].tolist())
-    titles = {file: _title(file, {*kept, *dropped}) for file in collected.rows_read}
     read, rejected = Counter(), Counter()
     for file, count in collected.rows_read.items():
-        read[titles[file]] += count
+        read[collected.titles[file]] += count
     for reject in collected.rejects:
-        rejected[titles.get(reject["file"], reject["file"])] += 1
+        rejected[collected.titles[reject["file"]]] += 1
     by_file = []
     for file in sorted({*read, *kept, *dropped, *rejected}):
         parts = {"kept": kept[file], "dropped": dropped[file], "rejected": rejected[file]}
@@ -150,14 +149,6 @@ def _rows(collected: "Collected", prepared: "Prepared", steps: list[Report]) -> 
     return {**total, "files": len(by_file), "by_file": by_file[:_FILES], "unlisted": unlisted}
 
 
-def _title(file: str, titles: set[str]) -> str:
-    """What records say of a file whose rows were counted under its whole name: they leave out its folder, where that is enough to
-    tell it from the others, and a spreadsheet's sheet."""
-    names = (file, file.partition("#sheet=")[0])
-    fitting = [title for title in titles for name in names if name == title or name.endswith((f"/{title}", f"\\{title}"))]
-    return max(fitting, key=len, default=file)
-
-
 def _rejects(collected: "Collected") -> Report:
     """All rejected rows counted by their problem, and the first of them with file and row; their values are not in the report."""
     problems = Counter(words.kind_of_problem(reject["problem"]) for reject in collected.rejects)
@@ -168,18 +159,17 @@ def _rejects(collected: "Collected") -> Report:
 
 
 def _duplicates(given: "Dataset", prepared: "Prepared", scenario: Scenario, steps: list[Report]) -> Report:
-    """What each step that looks for duplicates dropped, and for the first of them the record that stayed."""
+    """What each step that looks for duplicates dropped, and for the first of them the record that each repeats."""
     named = [step for step in steps if step["name"] in words.DUPLICATE_STEPS]
-    chosen: list[tuple[int, str]] = []
+    chosen: list[tuple[int, str, int]] = []
     places: dict[int, tuple[str, int]] = {}
     room = {step["name"]: _PAIRS for step in named}
     for number, step in enumerate(prepared.dropped["step"][:]):
-        if room.get(step, 0):
+        if room.get(step, 0) and (row := prepared.dropped[number])["twin"] >= 0:
             room[step] -= 1
-            row = prepared.dropped[number]
-            chosen.append((row["position"], step))
+            chosen.append((row["position"], step, row["twin"]))
             places[row["position"]] = (row["file"], row["row"])
-    pairs = examples.duplicates(given, prepared.records, chosen, scenario, prepared.plan)
+    pairs = examples.duplicates(given, chosen, scenario, prepared.plan)
     for pair in pairs:
         pair["file"], pair["row"] = places[pair["position"]]
     return {"steps": [{"name": step["name"], "title": step["title"], "dropped": sum(step["dropped"].values()),

@@ -18,6 +18,7 @@ import numpy as np
 from labkit.errors import LabError
 
 _HASHES = 128  # signature values at most; more of them allow longer bands, hence fewer candidates that fail
+_SURE = 4.5  # standard deviations: of pairs at the threshold 3 in a million agree in fewer values of their signatures, of others fewer
 _MISSED = 0.001  # chance that two texts exactly at the threshold share no band
 _CHUNK = 250_000  # characters worked on at once: the arrays stay in the processor's cache
 _LONGEST = 1_000_000  # characters of a text that are compared
@@ -34,13 +35,15 @@ class Shingles:
     """The shingle sets of texts, and what is compared of them first.
 
     `values` uint64 (shingles,) holds each text's set in ascending order, text after text; `starts` int64 (texts + 1,) where each
-    begins; `digests` uint64 (texts,) one hash a set; `bands` uint64 (bands, texts) one hash for each band of the signature.
+    begins; `digests` uint64 (texts,) one hash a set; `bands` uint64 (bands, texts) one hash for each band of the signature; `signatures`
+    uint8 (texts, values of the signature) the last byte of each of its values.
     """
 
     values: np.ndarray
     starts: np.ndarray
     digests: np.ndarray
     bands: np.ndarray
+    signatures: np.ndarray
 
     @property
     def sizes(self) -> np.ndarray:
@@ -61,9 +64,9 @@ def of(texts: Sequence[str], *, threshold: float, digits: bool = True, processes
             parts = list(pool.map(work, _chunks(texts)))
     else:
         parts = [work(chunk) for chunk in _chunks(texts)]
-    values, sizes, digests, bands = ([part[place] for part in parts] for place in range(4))
+    values, sizes, digests, bands, signatures = ([part[place] for part in parts] for place in range(5))
     return Shingles(np.concatenate(values), np.concatenate([[0], np.cumsum(np.concatenate(sizes))]), np.concatenate(digests),
-                    np.concatenate(bands, axis=1))
+                    np.concatenate(bands, axis=1), np.concatenate(signatures))
 
 
 def bands_for(threshold: float) -> tuple[int, int]:
@@ -90,10 +93,12 @@ def check_threshold(threshold: float) -> None:
 
 
 def similar(left_sets: Shingles, left: np.ndarray, right_sets: Shingles, right: np.ndarray, threshold: float) -> np.ndarray:
-    """Whether each pair's Jaccard similarity is at least the threshold: bool (pairs,)."""
+    """Whether each pair's Jaccard similarity is at least the threshold: bool (pairs,). A pair whose signatures agree in far too few values
+    is not compared further (see `_SURE`)."""
     left_sizes, right_sizes = left_sets.sizes[left], right_sets.sizes[right]
-    result = np.minimum(left_sizes, right_sizes) >= threshold * np.maximum(left_sizes, right_sizes) - 1e-9
-    possible = np.flatnonzero(result)
+    possible = np.flatnonzero(np.minimum(left_sizes, right_sizes) >= threshold * np.maximum(left_sizes, right_sizes) - 1e-9)
+    possible = possible[_agree(left_sets, left[possible], right_sets, right[possible], threshold)]
+    result = np.zeros(len(left), bool)
     before = np.cumsum(left_sizes[possible] + right_sizes[possible])
     start = 0
     while start < len(possible):
@@ -104,6 +109,16 @@ def similar(left_sets: Shingles, left: np.ndarray, right_sets: Shingles, right: 
         union = left_sizes[part] + right_sizes[part] - both
         result[part] = both >= threshold * union - 1e-9
     return result
+
+
+def _agree(left_sets: Shingles, left: np.ndarray, right_sets: Shingles, right: np.ndarray, threshold: float) -> np.ndarray:
+    """Whether each pair's signatures agree in as many values as they would at the threshold, chance allowed for: bool (pairs,). The share
+    of equal values is an estimate of the similarity without bias."""
+    count = left_sets.signatures.shape[1]
+    least = count * (threshold - _SURE * math.sqrt(threshold * (1 - threshold) / count)) - 1e-9
+    parts = [slice(start, start + _PAIRS) for start in range(0, len(left), _PAIRS)]
+    equal = [(left_sets.signatures[left[part]] == right_sets.signatures[right[part]]).sum(axis=1, dtype=np.uint8) for part in parts]
+    return np.concatenate(equal) >= least if equal else np.zeros(0, bool)
 
 
 def _intersections(left_sets: Shingles, left: np.ndarray, right_sets: Shingles, right: np.ndarray) -> np.ndarray:
@@ -136,8 +151,8 @@ def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _chunk_shingles(texts: list[str], digits: bool, bands: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """`values`, sizes, `digests` and `bands` of `Shingles` for at most 4096 texts."""
+def _chunk_shingles(texts: list[str], digits: bool, bands: int, length: int) -> tuple[np.ndarray, ...]:
+    """`values`, sizes, `digests`, `bands` and `signatures` of `Shingles` for at most 4096 texts."""
     owner, units = _units(texts, digits)
     before = np.concatenate([np.zeros(1, np.uint64), units[:-1]])
     before[np.flatnonzero(np.diff(owner, prepend=-1))] = 0  # a text's first unit follows nothing
@@ -152,7 +167,7 @@ def _chunk_shingles(texts: list[str], digits: bool, bands: int, length: int) -> 
     sizes = np.bincount((keys >> np.uint64(48)).astype(np.int64), minlength=len(texts))
     starts = np.cumsum(sizes) - sizes
     digests = _mixed(np.add.reduceat(_mixed(values), starts) + sizes.astype(np.uint64))
-    return values, sizes, digests, _bands(values, starts, bands, length)
+    return values, sizes, digests, *_bands(values, starts, bands, length)
 
 
 def _units(texts: list[str], digits: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -187,8 +202,9 @@ def _units(texts: list[str], digits: bool) -> tuple[np.ndarray, np.ndarray]:
     return np.searchsorted(ends, at, side="right"), _mixed(units)
 
 
-def _bands(values: np.ndarray, starts: np.ndarray, bands: int, length: int) -> np.ndarray:
-    """One hash for each band of each set's MinHash signature: uint64 (bands, sets).
+def _bands(values: np.ndarray, starts: np.ndarray, bands: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """One hash for each band of each set's MinHash signature: uint64 (bands, sets); and the last byte of each of its values: uint8
+    (sets, values).
 
     The permutations are multiplications by odd numbers modulo 2**32 of values that are mixed already.
     """
@@ -196,6 +212,7 @@ def _bands(values: np.ndarray, starts: np.ndarray, bands: int, length: int) -> n
     product = np.empty_like(low)
     smallest = np.empty(len(starts), np.uint32)
     result = np.empty((bands, len(starts)), np.uint64)
+    signatures = np.empty((bands * length, len(starts)), np.uint8)
     multipliers = _multipliers()
     for band in range(bands):
         key = np.full(len(starts), band, np.uint64)
@@ -204,8 +221,9 @@ def _bands(values: np.ndarray, starts: np.ndarray, bands: int, length: int) -> n
             np.minimum.reduceat(product, starts, out=smallest)
             key *= np.uint64(0xD1342543DE82EF95)
             key += smallest
+            signatures[band * length + place] = smallest & np.uint32(0xFF)
         result[band] = _mixed(key)
-    return result
+    return result, np.ascontiguousarray(signatures.T)
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labkit import records, scenarios
-from labkit.data import collect, sources
+from labkit.data import collect, script, sources
 from labkit.errors import LabError
 from tests.data.readers import workbooks
 
@@ -181,7 +181,7 @@ def test_progress_is_told_up_to_the_end(tmp_path, small_scenario):
 @pytest.mark.parametrize(("text", "language"), [("I live in 北京", "en"), ("iPhone 15 Pro 多少钱", "zh"), ("退款 refund", "zh"),
                                                 ("Größe", "en"), ("12345", "en")])
 def test_the_language_is_told_by_its_script(text, language):
-    assert collect.script_of(text) == language
+    assert script.script_of(text) == language
 
 
 LINE = st.text(st.characters(codec="utf-8"), max_size=12)

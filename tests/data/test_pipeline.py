@@ -50,8 +50,8 @@ def test_each_step_sees_what_the_step_before_it_left(small_scenario):
     prepared = pipeline.run(data, small_scenario, plan.of("control_characters", "markup", "spaces", "length", "language"))
     assert [row["messages"][0]["content"] for row in prepared.records] == ["apple one", "apple two", "apple three"]
     assert prepared.positions == [0, 2, 4] and prepared.records_in == 5 and prepared.rejected == 0
-    assert [tuple(row.values()) for row in prepared.dropped] == [(1, "length", "too_short", "mine.csv", 3),
-                                                                 (3, "language", "other_language", "mine.csv", 5)]
+    assert [tuple(row.values()) for row in prepared.dropped] == [(1, "length", "too_short", "mine.csv", 3, -1),
+                                                                 (3, "language", "other_language", "mine.csv", 5, -1)]
     assert [(count.step, count.seen, count.touched, count.dropped.total()) for count in prepared.counts] == [
         ("control_characters", 5, 1, 0), ("markup", 5, 1, 0), ("spaces", 5, 1, 0), ("length", 5, 0, 1), ("language", 4, 0, 1),
         ("check", 3, 2, 0)]

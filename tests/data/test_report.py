@@ -29,7 +29,8 @@ def record(scenario, number, text, file="mails.csv", language="en", answer=None)
 
 def collected_from(scenario, rows, rejects=()):
     read = Counter(row["source"] for row in rows) + Counter(reject["file"] for reject in rejects)
-    return SimpleNamespace(records=records.from_list(rows), scenario=scenario, rejects=list(rejects), rows_read=dict(read), mapping={})
+    return SimpleNamespace(records=records.from_list(rows), scenario=scenario, rejects=list(rejects), rows_read=dict(read),
+                           titles={file: file for file in read}, mapping={})
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ replaces what was found, `labkit.data.privacy.vault` keeps the way back, encrypt
 import re
 from collections.abc import Iterator, Sequence, Set
 
+from labkit.data.privacy import addresses, births, credentials, names, numbers, online, phones
 from labkit.data.privacy.finding import KINDS, PLACEHOLDERS, TITLES, Finding, parse_kinds, settle
+from labkit.data.privacy.surroundings import Passage
 
 __all__ = ["ALL", "KINDS", "PLACEHOLDERS", "TITLES", "Finding", "find", "find_all", "parse_kinds", "settle"]
 
@@ -22,8 +24,6 @@ def find(text: str, language: str = "en", kinds: Set[str] = ALL) -> list[Finding
     all kinds are looked for in both."""
     found = list(_structured(text, language, kinds))
     if "name" in kinds:
-        from labkit.data.privacy import names
-
         found += names.find(text, language)
     return settle(found) if len(found) > 1 else found
 
@@ -32,11 +32,9 @@ def find_all(texts: Sequence[str], languages: Sequence[str], kinds: Set[str] = A
     """`find` for many texts with their languages; the same results, faster where the names' model takes several at once."""
     found = [list(_structured(text, language, kinds)) for text, language in zip(texts, languages, strict=True)]
     if "name" in kinds:
-        from labkit.data.privacy import names
-
         for each, more in zip(found, names.find_all(list(texts), list(languages)), strict=True):
             each += more
-    return [settle(each) for each in found]
+    return [settle(each) if len(each) > 1 else each for each in found]
 
 
 def _structured(text: str, language: str, kinds: Set[str]) -> Iterator[Finding]:
@@ -47,9 +45,6 @@ def _structured(text: str, language: str, kinds: Set[str]) -> Iterator[Finding]:
 
 def _candidates(text: str, language: str) -> Iterator[Finding]:
     """All kinds but names. Each detector is asked only where a cheap look says that there can be something."""
-    from labkit.data.privacy import addresses, births, credentials, numbers, online, phones
-    from labkit.data.privacy.surroundings import Passage
-
     passage = Passage(text)
     text, small = passage.text, passage.small
     yield from online.emails(text, small)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from labkit.data.privacy.finding import Finding
-from labkit.data.privacy.surroundings import Passage
+from labkit.data.privacy.surroundings import Passage, holds
 
 _STATES = ("A[AEKLPRSZ]|C[AOT]|D[CE]|FL|FM|G[AU]|HI|I[ADLN]|K[SY]|LA|M[ADEHINOPST]|N[CDEHJMVY]|O[HKR]|P[ARW]|RI|S[CD]|T[NX]|UT|V[AIT]"
            "|W[AIVY]")
@@ -80,7 +80,7 @@ def _english(passage: Passage) -> Iterator[Finding]:
     if capital_follows:
         for match in _FULL.finditer(text):
             yield Finding("address", *match.span(), 0.95)
-    if capital_follows or any(word in small for word in _STREET_WORDS):
+    if capital_follows or holds(small, _STREET_WORDS):
         yield from _streets(passage)
     if "box" in small:
         for match in _BOX.finditer(text):

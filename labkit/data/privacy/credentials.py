@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 from labkit.data.privacy.finding import Finding
+from labkit.data.privacy.surroundings import holds
 
 _MARKS = ("sk-", "sk_", "rk_", "AKIA", "ASIA", "gh", "xox", "AIza", "glpat-", "npm_", "hf_", "eyJ", "SG.", "LTAI", "AKID", "-----BEGIN",
           "ya29.",
@@ -40,16 +41,16 @@ _END = re.compile(r"\s*(?:$|[\n,;.。])")
 
 def find(text: str, small: str) -> Iterator[Finding]:
     """The secrets in a levelled text."""
-    if any(mark in text for mark in _MARKS):
+    if holds(text, _MARKS):
         for match in _SHAPES.finditer(text):
             yield Finding("secret", *match.span(), 0.97)
-    if any(word in small for word in _PASSWORD_WORDS):
+    if holds(small, _PASSWORD_WORDS):
         for match in _PASSWORD.finditer(text):
             yield from _password(text, match)
     if "cv" in small or "安全码" in small:
         for match in _CARD_CHECK.finditer(small):
             yield Finding("secret", *match.span(1), 0.8)
-    if any(word in small for word in _KEY_WORDS):
+    if holds(small, _KEY_WORDS):
         for match in _KEY.finditer(text):
             value = match[1].rstrip(".")
             if any(each.isdigit() for each in value) and any(each.isalpha() for each in value):

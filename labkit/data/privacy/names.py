@@ -22,7 +22,7 @@ import math
 import re
 from functools import cache
 
-from labkit.data.privacy import Finding
+from labkit.data.privacy.finding import Finding
 from labkit.data.privacy.name_model import store
 
 KIND = "name"

@@ -77,6 +77,14 @@ class Passage:
         return found
 
 
+def holds(text: str, words: tuple[str, ...]) -> bool:
+    """Whether one of the words stands in the text: the look that spares most texts a pattern. (`any` takes half as long again.)"""
+    for word in words:
+        if word in text:
+            return True
+    return False
+
+
 def _lower(text: str) -> str:
     """In lower case and of the same length, which `str.lower` alone does not promise."""
     small = text.lower()

@@ -9,6 +9,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit import models
@@ -157,9 +158,8 @@ def token_lengths(records: "Dataset", scenario: Scenario, base: str, sample: int
     """
     import jinja2
     import numpy
-    from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(models.resolve(base).folder)
+    tokenizer = _tokenizer(models.resolve(base).folder)
     identities, trained = records["id"][:], _trained(records)
     rows = sorted(heapq.nsmallest(sample, range(len(identities)), key=lambda row: (identities[row], row)))
     texts, languages = [], []
@@ -179,6 +179,15 @@ def token_lengths(records: "Dataset", scenario: Scenario, base: str, sample: int
     mean = float((chosen if len(chosen) else lengths).mean()) if len(lengths) else 0.0
     return {**histogram(lengths, languages), "base": base, "records": len(records), "sampled": len(rows),
             "train_records": int(trained.sum()), "train_mean": round(mean, 2)}
+
+
+def _tokenizer(folder: Path) -> Any:
+    """The tokenizer of a base; where its whole file is there, without torch, whose import takes longer than the count."""
+    if (folder / "tokenizer.json").exists():
+        from transformers import PreTrainedTokenizerFast as Tokenizer
+    else:
+        from transformers import AutoTokenizer as Tokenizer
+    return Tokenizer.from_pretrained(folder)
 
 
 def _trained(records: "Dataset") -> "numpy.ndarray":

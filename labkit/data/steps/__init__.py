@@ -39,12 +39,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a step that sees all records says of one: why it is dropped, if it is, what was counted, and what changes in it (keys
-    of the record, such as `split` or `meta`, with their new values)."""
+    """What a step that sees all records says of one: why it is dropped, if it is, what was counted, what changes in it (keys of the
+    record, such as `split` or `meta`, with their new values), and for a duplicate the index of the record that it repeats (else -1)."""
 
     drop: str = ""
     counts: dict[str, int] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
+    twin: int = -1
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ import re
 import unicodedata
 from collections.abc import Callable
 
+from labkit.data.script import HAN
 from labkit.data.steps import text_step
-
-HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 
 # ---- mojibake: text that was decoded with the wrong encoding
 

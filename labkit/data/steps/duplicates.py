@@ -1,8 +1,8 @@
 """Steps that drop what is there twice, and the check that nothing of the test is learned from.
 
 What is compared is a record's conversation. Of a cluster one record stays: a labelled one before an unlabelled one, then one of the test
-split, then the first. A dropped one says in `meta.duplicate_of` which; where its label differs from what the cluster says already, that
-is counted as `conflicting_labels`.
+split, then the first. The mark of a dropped one says which; where its label differs from what the cluster says already, that is counted
+as `conflicting_labels`.
 """
 
 from collections.abc import Callable
@@ -35,14 +35,16 @@ def exact_duplicates(records: "Dataset", scenario: Scenario, *, processes: int =
 
 
 @whole_step("Near duplicates", "近似重复")
-def near_duplicates(records: "Dataset", scenario: Scenario, *, threshold: float = 0.8, digits: bool = True,
+def near_duplicates(records: "Dataset", scenario: Scenario, *, threshold: float = 0.8, digits: bool = True, slips: bool = True,
                     processes: int = 1) -> list[Mark]:
     """Drop records whose conversation shares nearly all neighbouring words (in Chinese: characters) with another one's.
 
-    `threshold` is the Jaccard similarity from which two are near; `digits = false` takes all numbers for the same.
+    `threshold` is the Jaccard similarity from which two are near; `digits = false` takes all numbers for the same; with `slips` a short
+    text is near also where it differs by one mistyped word.
     """
     texts = duplicates.conversations(records)
-    return _marks(records, scenario, duplicates.near(texts, threshold=threshold, digits=digits, processes=processes), "near_duplicate")
+    return _marks(records, scenario, duplicates.near(texts, threshold=threshold, digits=digits, slips=slips, processes=processes),
+                  "near_duplicate")
 
 
 @whole_step("Duplicates in other words", "语义重复")
@@ -90,9 +92,9 @@ def leaks(records: "Dataset", scenario: Scenario, *, threshold: float = 0.8, dig
     if not len(leaking):
         return marks
     pairs = [(int(rest[index]), int(test[found[index]])) for index in leaking]
-    named = sorted({index for pair in (pairs[:_SHOWN] if action == "fail" else pairs) for index in pair})
-    rows = dict(zip(named, recs.rows(records.select(named), "id", "source", "meta"), strict=True))
     if action == "fail":
+        named = sorted({index for pair in pairs[:_SHOWN] for index in pair})
+        rows = dict(zip(named, recs.rows(records.select(named), "id", "source", "meta"), strict=True))
         names = "; ".join(f"{place(rows[left])} ~ {place(rows[right])}" for left, right in pairs[:_SHOWN])
         more = "" if len(pairs) <= _SHOWN else "; …"
         raise LabError(
@@ -101,7 +103,7 @@ def leaks(records: "Dataset", scenario: Scenario, *, threshold: float = 0.8, dig
             f'泄漏：有 {len(pairs)} 条训练记录与测试记录相同或相近(相似度 {threshold:g} 以上)：{names}{more}；请让步骤 split 重新划分'
             '(keep = false)，或在步骤 leaks 中设置 action = "drop"')
     for left, right in pairs:
-        marks[left] = Mark("leak", {}, {"meta": {**rows[left]["meta"], "duplicate_of": place(rows[right])}})
+        marks[left] = Mark("leak", twin=right)
     return marks
 
 
@@ -117,7 +119,7 @@ def _marks(records: "Dataset", scenario: Scenario, clusters: np.ndarray, reason:
     members = np.flatnonzero(np.bincount(clusters, minlength=len(records))[clusters] > 1) if len(records) else []
     if not len(members):
         return marks
-    rows = list(recs.rows(records.select(members), "id", "answer", "split", "source", "meta"))
+    rows = list(recs.rows(records.select(members), "answer", "split"))
     together: dict[int, list[int]] = {}
     for index in sorted(range(len(rows)), key=_preference(rows)):
         together.setdefault(int(clusters[members[index]]), []).append(index)
@@ -128,8 +130,7 @@ def _marks(records: "Dataset", scenario: Scenario, clusters: np.ndarray, reason:
         for index in dropped:
             answer = rows[index]["answer"]
             differ = [said.setdefault(name, answer[name]) != answer[name] for name in labels if answer.get(name) is not None]
-            marks[members[index]] = Mark(reason, {"conflicting_labels": 1} if any(differ) else {},
-                                         {"meta": {**rows[index]["meta"], "duplicate_of": place(rows[kept])}})
+            marks[members[index]] = Mark(reason, {"conflicting_labels": 1} if any(differ) else {}, twin=int(members[kept]))
     return marks
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from labkit import records as recs
+from labkit.data import slips as slips_of
 from labkit.data.steps import Mark, whole_step
 from labkit.errors import LabError
 from labkit.scenarios import Field, Scenario
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 REASONS = {"unknown_label": {"en": "label is none of the scenario's", "zh": "标签不在场景中"}}
 
-_SHORTEST = 5  # letters of a label in which one slip may be mended
 _RARE = 20  # a spelling this many times rarer than one that differs by a slip is taken for the slip
 _SEPARATORS = str.maketrans(dict.fromkeys(" \t\n_-\u2010\u2011\u2012\u2013\u2014/.\u3002·'\u2019\"\u201c\u201d,;:", ""))
 
@@ -105,30 +105,12 @@ def still_used(scenario: Scenario, records: "Dataset") -> Scenario:
 
 def _mended(folded: str, known: dict[str, str], spellings: "Counter[str]", count: int, from_file: bool) -> str:
     """The one label that differs from `folded` by a slip; of labels from a file only one that is far more frequent."""
-    if len(folded) < _SHORTEST:
+    if len(folded) < slips_of.SHORTEST:
         return ""
-    near = {label for text, label in known.items() if len(text) >= _SHORTEST and one_slip(folded, text)}
+    near = {label for text, label in known.items() if len(text) >= slips_of.SHORTEST and slips_of.one_slip(folded, text)}
     if from_file:
         near = {label for label in near if spellings[label] >= _RARE * max(count, 1)}
     return near.pop() if len(near) == 1 else ""
-
-
-def one_slip(one: str, other: str) -> bool:
-    """Whether two texts differ by one letter too many, too few or wrong, or by two neighbours swapped.
-
-    The first letter and all digits must agree: `typical` is no slip of `atypical`, nor `type 1` of `type 2`; nor are Chinese characters
-    slips of each other, for each is a word.
-    """
-    if one == other or abs(len(one) - len(other)) > 1 or one[0] != other[0] or not (one.isascii() and other.isascii()):
-        return False
-    if [each for each in one if each.isdigit()] != [each for each in other if each.isdigit()]:
-        return False
-    start = 0
-    while start < min(len(one), len(other)) and one[start] == other[start]:
-        start += 1
-    first, second = one[start:], other[start:]
-    return (first[1:] == second[1:] or first[1:] == second or first == second[1:]
-            or (first[:2] == second[:2][::-1] and first[2:] == second[2:]))
 
 
 def _folded(text: str) -> str:

@@ -8,8 +8,8 @@ import re
 from functools import cache
 from typing import Any
 
+from labkit.data.script import HAN
 from labkit.data.steps import Outcome, record_step
-from labkit.data.steps.cleaning import HAN
 from labkit.errors import LabError
 from labkit.records import Record
 from labkit.scenarios import Scenario

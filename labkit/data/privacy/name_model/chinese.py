@@ -28,6 +28,7 @@ class Characters:
         known = lists.characters()
         pairs = known["traditional"]
         self.simplified = {ord(pairs[at]): pairs[at + 1] for at in range(0, len(pairs), 2)}
+        self.traditional = re.compile(f"[{''.join(map(chr, self.simplified))}]")
         self.prefixes = frozenset(known["prefixes"].split())
         self.surnames = frozenset(known["surnames"])
         self.common_surnames = frozenset(known["surnames"][:170]) | self.prefixes | {each[0] for each in known["compound"].split()}
@@ -57,7 +58,8 @@ def sort_of(character: str, sorts: dict[str, str]) -> str:
 
 def simplify(text: str) -> str:
     """The text in simplified characters, each in its place."""
-    return text.translate(characters().simplified)
+    known = characters()
+    return text.translate(known.simplified) if known.traditional.search(text) else text
 
 
 @cache
@@ -97,7 +99,10 @@ def candidates(text: str, common: frozenset[str]) -> Iterator[tuple[list[str], l
 
 def _addressed(padded: str, at: int, known: Characters) -> bool:
     """Whether a form of address follows the surname, or it and one or two characters."""
-    return any(padded[after] in known.address_starts and padded.startswith(known.long_address, after) for after in (at + 1, at + 2, at + 3))
+    starts = known.address_starts
+    return (padded[at + 1] in starts and padded.startswith(known.long_address, at + 1)
+            or padded[at + 2] in starts and padded.startswith(known.long_address, at + 2)
+            or padded[at + 3] in starts and padded.startswith(known.long_address, at + 3))
 
 
 def _readings(padded: str, at: int, surname: str, words: frozenset[str], known: Characters) -> tuple[list[str], list[Reading]]:
