@@ -104,7 +104,7 @@ def test_the_detail_shows_what_each_step_did(explorer):
     explorer.choose(19)
     assert "Dropped here: too short" in explorer.detail.value
     explorer.choose(20)
-    assert "exact_duplicates" in explorer.detail.value or "Exact duplicates" in explorer.detail.value
+    assert "Exact duplicates" in explorer.detail.value and "What it repeats</h4><small>mails.csv, row 2</small>" in explorer.detail.value
 
 
 def test_nothing_of_the_data_is_html(explorer):

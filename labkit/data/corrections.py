@@ -30,6 +30,7 @@ class Corrections:
         given: the records as they were collected; positions count in them, from 0.
         kept: positions of the kept records in the order of `prepared.records`, int64.
         drops: {position: (step, reason)} of the others.
+        twins: {position: position of the record that it repeats} of those dropped as duplicates.
     """
 
     def __init__(self, given: "Dataset", prepared: "Prepared", scenario: Scenario, plan: "Plan") -> None:
@@ -39,6 +40,8 @@ class Corrections:
         self.kept = numpy.array(prepared.positions, dtype=numpy.int64)
         self.drops = {position: (step, reason) for position, step, reason in zip(
             *(prepared.dropped[name][:] for name in ("position", "step", "reason")), strict=True)}
+        self.twins = {position: twin for position, twin in zip(*(prepared.dropped[name][:] for name in ("position", "twin")), strict=True)
+                      if twin >= 0}
         if len(self.kept) + len(self.drops) != len(given):
             raise LabError(f"{len(given)} records were collected, {len(self.drops)} dropped and {len(self.kept)} kept: these do not belong "
                            "together; give what the pipeline was given")

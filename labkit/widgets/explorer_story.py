@@ -52,8 +52,7 @@ def story(corrections: Corrections, position: int, language: str) -> str:
     from labkit.data import pipeline
 
     said, scenario, record = CAPTIONS[language], corrections.scenario, corrections.given[position]
-    origin = {"file": record["meta"].get("file") or record["source"], "row": record["meta"].get("row", "?")}
-    parts = [f"<h4>{escape(said['original'])}</h4><small>{escape(_place(origin, said))}</small>", *_texts(record, scenario, language)]
+    parts = [*_headed(said["original"], record, scenario, language)]
     before, told, dropped_here = record, False, False
     for name, outcome in pipeline.trace(record, scenario, corrections.plan):
         changed = _changed(before, outcome.record, scenario)
@@ -69,6 +68,8 @@ def story(corrections: Corrections, position: int, language: str) -> str:
         told = True
         step, reason = words.step(drop[0])[language], words.reason(drop[1])[language]
         parts.append(f"<p><b>{escape(said['all_seen'].format(step=step, reason=reason))}</b></p>")
+        if position in corrections.twins:
+            parts += _headed(said["twin"], corrections.given[corrections.twins[position]], scenario, language)
     if not told:
         parts.append(f"<p>{escape(said['unchanged'])}</p>")
     now = corrections.current(position)
@@ -89,6 +90,12 @@ def plain(value: Any) -> str:
     if value is None:
         return ""
     return json.dumps(value, ensure_ascii=False, sort_keys=True) if isinstance(value, dict | list) else str(value)
+
+
+def _headed(title: str, record: Record, scenario: Scenario, language: str) -> list[str]:
+    """A record as it was read, under a title and its place."""
+    origin = {"file": record["meta"].get("file") or record["source"], "row": record["meta"].get("row", "?")}
+    return [f"<h4>{escape(title)}</h4><small>{escape(_place(origin, CAPTIONS[language]))}</small>", *_texts(record, scenario, language)]
 
 
 def _texts(record: Record, scenario: Scenario, language: str) -> list[str]:
