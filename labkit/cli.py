@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from labkit import __version__, models, process
+from labkit import __version__, cli_label, models, process
 from labkit.errors import LabError
 
 app = typer.Typer(name="labkit", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
                   add_completion=False, help="Prepare data, fine-tune, evaluate and serve language models.")
 votes_app = typer.Typer(no_args_is_help=True, help="The votes of the Compare page.")
 app.add_typer(votes_app, name="votes")
+app.add_typer(cli_label.app, name="label")
 
 ScenarioNames = Annotated[list[str] | None, typer.Option("--scenario", "-s", help="A scenario; may be given several times.")]
 ScenarioName = Annotated[str, typer.Option("--scenario", "-s", help="The scenario.")]

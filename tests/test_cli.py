@@ -11,6 +11,8 @@ from labkit import scenarios
 from labkit.cli import app
 
 VERBS = ["build", "prepare", "vault", "train", "evaluate", "chat", "compare", "app", "runs", "doctor", "lab"]
+VERBS += [f"label {verb}" for verb in ("up", "down", "status", "password", "backup", "restore", "push", "pull", "progress", "quality", "errors",
+                                       "next", "cost", "votes push", "votes pull", "votes pairs")]
 
 
 def labkit(*words, **environment):
@@ -22,7 +24,7 @@ def labkit(*words, **environment):
 def test_every_verb_has_help_with_an_example(verb):
     from typer.testing import CliRunner
 
-    shown = CliRunner().invoke(app, [verb, "--help"])
+    shown = CliRunner().invoke(app, [*verb.split(), "--help"])
     assert shown.exit_code == 0 and f"Example: labkit {verb}" in shown.output
 
 
@@ -41,6 +43,12 @@ def test_every_verb_has_help_with_an_example(verb):
     (["train", "--recipe", "nowhere.toml"], "nowhere.toml does not exist"),
     (["prepare", "-s", "legal", "--source", "a.doc", "--map", "text=a,category=b", "--out", "x.jsonl"], "a.doc: does not exist"),
     (["train"], "scenario is missing"),
+    (["label", "push", "-s", "cooking"], "there is no scenario 'cooking'"),
+    (["label", "push", "-s", "legal", "--source", "nowhere.jsonl"], "nowhere.jsonl does not exist"),
+    (["label", "next", "-s", "legal", "--language", "fr"], "--language must be one of en, zh"),
+    (["label", "next", "-s", "legal"], "every record is labelled already"),
+    (["label", "push", "-s", "legal", "--gold", "3"], "gold questions would be the only ones without a suggestion"),
+    (["label", "restore", "nowhere.zip", "--folder", "nowhere"], "nowhere.zip"),
 ])
 def test_a_mistake_ends_in_one_line_and_exit_code_2(words, says):
     done = labkit(*words)

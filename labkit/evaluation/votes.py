@@ -14,26 +14,22 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import partial
 from itertools import combinations, groupby
-from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event, exc
 
-from labkit import files, places
+from labkit import database, files
 from labkit.errors import LabError
 from labkit.scenarios import LANGUAGES
 
 SIDES = "ABCD"
 UNDECIDED = {"tie": "ties", "both_bad": "both_bad"}  # choice: where it is counted
 
-_BUSY_SECONDS = 30
 _Z = NormalDist().inv_cdf(0.975)  # 1.96: a 95% interval, two-sided
 _RUN = re.compile(r"base|[^/\s]+/[^/\s]+")
 
@@ -67,24 +63,11 @@ class Vote:
     session: str = ""
 
 
-class _Time(sa.types.TypeDecorator):
-    """A time in UTC, also in databases that keep no time zone (SQLite)."""
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect) -> datetime | None:
-        return value and value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect) -> datetime | None:
-        return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
-
-
 _TABLES = sa.MetaData()
 _VOTES = sa.Table(
     "votes", _TABLES,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("made", _Time, nullable=False),
+    sa.Column("made", database.Time, nullable=False),
     sa.Column("scenario", sa.Text, nullable=False),
     sa.Column("language", sa.Text, nullable=False),
     sa.Column("messages", sa.JSON, nullable=False),
@@ -105,6 +88,10 @@ _CANDIDATES = sa.Table(
     sa.Column("engine", sa.Text, nullable=False),
     sa.Column("stopped", sa.Boolean, nullable=False),
 )
+
+
+_engine = database.engine  # the tests empty a PostgreSQL database through it
+_connection = partial(database.connection, _TABLES)
 
 
 def cast(vote: Vote) -> int:
@@ -249,73 +236,3 @@ def _read(scenario: str | None, columns: list[sa.Column], answers: bool = True) 
         candidates = [dict(zip(names, line, strict=True)) for line in lines]
         vote = {each.name: candidates[0][each.name] for each in columns}
         yield vote, [{each.name: line[each.name] for each in shown} for line in candidates]
-
-
-@contextmanager
-def _connection() -> Iterator[sa.Connection]:
-    """A connection in a transaction, to a database that has the tables; what goes wrong with it is a LabError."""
-    url = places.database_url()
-    try:
-        engine = _engine(url, os.getpid())
-        if engine.dialect.name == "sqlite" and not engine.url.database.startswith("file:"):
-            Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
-        _make_tables(engine)
-        with engine.begin() as connection:
-            yield connection
-    except exc.ArgumentError as error:
-        raise LabError(f"LABKIT_DATABASE is not a database's URL: {_first_line(error)}") from error
-    except ModuleNotFoundError as error:
-        package = {"psycopg": "psycopg[binary]"}.get(error.name, error.name)
-        raise LabError(f"LABKIT_DATABASE needs the Python package {error.name}; install it: pip install '{package}'") from error
-    except (exc.SQLAlchemyError, OSError) as error:
-        reason = _first_line(getattr(error, "orig", None) or error)
-        advice, zh = next((advice for words, advice in _ADVICE.items() if words in reason), _NO_ADVICE)
-        raise LabError(f"the lab database {_shown(url)} cannot be used: {reason}; {advice}",
-                       f"无法使用实验室数据库 {_shown(url)}（{reason}）；{zh}") from error
-
-
-_NO_ADVICE = ("see LABKIT_DATABASE", "请检查 LABKIT_DATABASE")
-_OTHER_FILE = ("move that file away, or name another one with LABKIT_DATABASE", "请移走该文件，或用 LABKIT_DATABASE 指定其他文件")
-_OTHER_FOLDER = ("make its folder writable, or name another file with LABKIT_DATABASE",
-                 "请让其文件夹可写，或用 LABKIT_DATABASE 指定其他文件")
-_ADVICE = {"not a database": _OTHER_FILE, "malformed": _OTHER_FILE, "readonly": _OTHER_FOLDER, "unable to open": _OTHER_FOLDER,
-           "full": ("free some space", "请释放磁盘空间"),
-           "locked": ("another program holds it; end that one and try again", "其他程序正在使用，请关闭后重试")}
-
-
-def _make_tables(engine: sa.Engine) -> None:
-    """Make the tables that are not there; each may be made by another process at the same moment, which is an error here."""
-    for _ in _TABLES.tables:
-        with suppress(exc.DBAPIError):
-            return _TABLES.create_all(engine)
-    _TABLES.create_all(engine)
-
-
-@lru_cache
-def _engine(url: str, process: int) -> sa.Engine:
-    """One a URL and process: connections must not be shared with a forked child."""
-    parsed = sa.make_url(url)
-    plain = {"json_serializer": lambda value: json.dumps(value, ensure_ascii=False, allow_nan=False)}
-    if parsed.get_backend_name() != "sqlite":
-        return sa.create_engine(parsed, pool_pre_ping=True, **plain)
-    if parsed.database in (None, "", ":memory:"):
-        raise LabError("LABKIT_DATABASE names a SQLite database in memory, which would forget every vote; name a file: sqlite:///FILE")
-    # A connection a transaction (1 ms): one that is kept would go on writing into a file that was deleted or replaced.
-    engine = sa.create_engine(parsed, poolclass=sa.NullPool, connect_args={"timeout": _BUSY_SECONDS}, **plain)
-    event.listen(engine, "connect", _set_up_sqlite)
-    return engine
-
-
-def _set_up_sqlite(connection, _record) -> None:
-    for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {setting}").close()
-
-
-def _shown(url: str) -> str:
-    """The file, or the URL without its password."""
-    parsed = sa.make_url(url)
-    return parsed.database if parsed.get_backend_name() == "sqlite" else parsed.render_as_string(hide_password=True)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -281,7 +281,7 @@ def answers(records: "Dataset", annotations: Iterable[Annotation], scenario: Sce
         known = found.get(record["id"], {})
         unsure = {name for name, each in known.items() if each.confidence < (least or {}).get(name, 0.0)}
         answer = {**record["answer"], **{name: None if name in unsure else each.value for name, each in known.items()}}
-        labels = {"record": record["id"]}
+        labels = {"record": (record["meta"].get("labels") or {}).get("record", record["id"])}  # the first id, however often this is done
         for name, each in known.items():
             labels[name] = {"confidence": round(each.confidence, 4), "votes": each.votes, "differ": list(each.differ),
                             "method": "gold" if (gold or {}).get(record["id"], {}).get(name) is not None
