@@ -108,8 +108,8 @@ def push(scenario: ScenarioName, source: Source = None, dataset: Name = None,
     from labkit.labeling import sync, tasks
 
     if gold and suggest == "answers":
-        raise LabError("gold questions would be the only ones without a suggestion, so that everybody could tell them; add --suggest none, or "
-                       "name a run that suggests")
+        raise LabError("gold questions would be the only ones without a suggestion, so that everybody could tell them; add --suggest none, "
+                       "or name a run that suggests")
     known, records = tasks.records_of(scenario, source)
     wanted = tasks.to_push(records, known, unlabelled=unlabelled, count=count, strategy=strategy, gold=gold, tell=typer.echo)
     suggestions = tasks.suggestions(wanted.records, known, suggest, tell=typer.echo)

@@ -15,7 +15,10 @@ CLAIMS = {
     "privacy": {f"{claim}_{language}" for language in ("en", "zh") for claim in (
         "structured_recall", "structured_precision", "name_recall", "name_precision", "recall_gain_vs_presidio")},
     "prepare_speed": {"prepare_ratio_vs_plain", "peak_gb", "near_duplicate_recall", "near_duplicate_precision", "scaling_exponent"},
+    "labelling": {"p95_ms_10k", "p95_ms_100k", "server_gb", "log_records_per_s"},
+    "label_cost": {"labels_saved", "flipped_found"},
 }
+MAY_BE_NOTHING = {"labels_saved"}  # on the few sample records, where the public data is not at hand
 
 
 @pytest.mark.slow
@@ -26,6 +29,6 @@ def test_the_smoke_run_prints_its_claims(name):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert set(found["claims"]) == CLAIMS[name] and found["detail"]
-    assert all(value > 0 for value in found["claims"].values())
+    assert all(value > 0 for claim, value in found["claims"].items() if claim not in MAY_BE_NOTHING)
     if name == "resume":
         assert found["claims"]["identical_after_kill"] == found["detail"]["kills"]

@@ -11,8 +11,8 @@ from labkit import scenarios
 from labkit.cli import app
 
 VERBS = ["build", "prepare", "vault", "train", "evaluate", "chat", "compare", "app", "runs", "doctor", "lab"]
-VERBS += [f"label {verb}" for verb in ("up", "down", "status", "password", "backup", "restore", "push", "pull", "progress", "quality", "errors",
-                                       "next", "cost", "votes push", "votes pull", "votes pairs")]
+VERBS += [f"label {verb}" for verb in ("up", "down", "status", "password", "backup", "restore", "push", "pull", "progress", "quality",
+                                       "errors", "next", "cost", "votes push", "votes pull", "votes pairs")]
 
 
 def labkit(*words, **environment):

@@ -1,21 +1,14 @@
 """Fixtures for labelling: a real Argilla server, started as `labkit label up` starts it."""
 
-import os
-from pathlib import Path
-
 import pytest
 
 from labkit.labeling import server
 from tests.ports import free_port
 
-READY = Path("/tmp/argilla-env/bin/python")  # an environment made before, where there is one
-
 
 @pytest.fixture(scope="session")
 def argilla_python():
     """The server's own Python; its environment is made where it is missing, once for the machine."""
-    if "LABKIT_ARGILLA_PYTHON" not in os.environ and READY.exists():
-        os.environ["LABKIT_ARGILLA_PYTHON"] = str(READY)
     from labkit.labeling import environment
 
     return environment.python()

@@ -96,3 +96,19 @@ def test_records_are_logged_at_eighty_a_second_or_more(argilla_server, dataset):
     dataset.records.log(rows)
     after = process.cpu_times()
     assert 1000 / (after.user + after.system - before.user - before.system) > 80
+
+
+def test_somebody_who_is_taken_out_of_the_workspace_sees_its_records_no_more(argilla_server, dataset):
+    from labkit.errors import LabError
+    from labkit.labeling import accounts
+    from tests.labeling import asking
+
+    url, key = argilla_server.url, argilla_server.owner_key
+    dora = accounts.add(url, key, "dora")
+    assert asking.found(url, dora.api_key, dataset.id) == asking.found(url, key, dataset.id) > 0
+    place = next(each["id"] for each in accounts.call(url, key, "GET", "me/workspaces")["items"] if each["name"] == accounts.WORKSPACE)
+    user = next(each["id"] for each in accounts.call(url, key, "GET", "users")["items"] if each["username"] == "dora")
+    accounts.call(url, key, "DELETE", f"workspaces/{place}/users/{user}")
+    with pytest.raises(LabError, match="403"):
+        asking.found(url, dora.api_key, dataset.id)
+    accounts.remove(url, key, "dora")

@@ -43,6 +43,7 @@ def install(app: Any) -> None:
     keep_adapters()
     write_at_once()
     tell_only_listeners()
+    remember_memberships()
     send_plain(app)
 
 
@@ -89,6 +90,22 @@ def tell_only_listeners() -> None:
             await original(self, records)
 
     UpsertRecordsBulk._notify_upsert_record_events = notify
+
+
+def remember_memberships() -> None:
+    """Ask once a request whether an annotator belongs to a workspace. The server asks for every value of metadata of every record that it
+    shows: thirty queries a page. Only a yes is remembered, and a user's object lives as long as its request."""
+    from argilla_server.models import User
+
+    original = User.is_member
+
+    async def is_member(self: User, workspace_id: Any) -> bool:
+        known = vars(self).setdefault("labkit_member_of", set())
+        if workspace_id not in known and await original(self, workspace_id):
+            known.add(workspace_id)
+        return workspace_id in known
+
+    User.is_member = is_member
 
 
 def send_plain(app: Any) -> None:
