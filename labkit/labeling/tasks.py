@@ -107,14 +107,17 @@ def suggestions(records: "Dataset", scenario: Scenario, which: str, *, tell: Tel
     if which == "answers":
         return settings.present_answers([each for each in recs.rows(records) if each["answer"]])
     from labkit import models, runs
-    from labkit.evaluation import predict
+    from labkit.evaluation import confidence, predict
 
     run = runs.find(which)
-    if run.manifest()["scenario"] != scenario.name:
-        raise LabError(f"{which} is a run of {run.manifest()['scenario']}, the records are of {scenario.name}")
+    if run.scenario.name != scenario.name:
+        raise LabError(f"{which} is a run of {run.scenario.name}, the records are of {scenario.name}")
+    if run.state() != "done":
+        raise LabError(f"{which} is {run.state()}, so it cannot suggest; see: labkit runs")
     if tell:
         tell(f"{which} answers {len(records):,} records for the annotators to correct")
-    rows = predict.predict(records, scenario, models.resolve(run.recipe().base), run)
+    base = models.resolve(run.manifest()["base"]["name"])
+    rows = confidence.add(predict.predict(records, scenario, base, run), records, scenario, base, run)
     return settings.predictions(rows, scenario, which)
 
 
