@@ -11,7 +11,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from labkit import records, scenarios  # noqa: E402
-from tests import browser  # noqa: E402
+from tests import browser as browsers  # noqa: E402
 
 torch.set_num_threads(1)  # tiny models are slower on more
 
@@ -78,7 +78,18 @@ def small_records(small_scenario):
 @pytest.fixture(scope="session")
 def chromium():
     """Path of the browser; without one the test is skipped, loudly."""
-    path = browser.find()
+    path = browsers.find()
     if path is None:
         pytest.skip("NO CHROMIUM: this browser test did not run; install Debian's `chromium`")
     return path
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    """Closed after each file: while Playwright is open, no other test could run an event loop of its own."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield found
+        found.close()

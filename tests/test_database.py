@@ -1,6 +1,5 @@
 """The lab database: the engine, its errors are tested with the votes (tests/evaluation/test_votes.py); here what they lack."""
 
-import os
 import threading
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -9,6 +8,7 @@ import sqlalchemy as sa
 
 from labkit import database, places
 from labkit.errors import LabError
+from tests import databases
 
 TABLES = sa.MetaData()
 THINGS = sa.Table("things", TABLES, sa.Column("name", sa.String(20), primary_key=True), sa.Column("value", sa.JSON, nullable=False),
@@ -18,12 +18,7 @@ THINGS = sa.Table("things", TABLES, sa.Column("name", sa.String(20), primary_key
 @pytest.fixture(params=["sqlite", "postgresql"])
 def kind(request, monkeypatch):
     """The default SQLite file, and a PostgreSQL database where LABKIT_TEST_POSTGRESQL names one (its things are deleted)."""
-    if request.param == "postgresql":
-        url = os.environ.get("LABKIT_TEST_POSTGRESQL")
-        if not url:
-            pytest.skip("LABKIT_TEST_POSTGRESQL names no database")
-        monkeypatch.setenv("LABKIT_DATABASE", url)
-        TABLES.drop_all(database.engine(url, os.getpid()))
+    databases.use(request.param, monkeypatch, TABLES)
     return request.param
 
 

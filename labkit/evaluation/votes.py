@@ -90,7 +90,6 @@ _CANDIDATES = sa.Table(
 )
 
 
-_engine = database.engine  # the tests empty a PostgreSQL database through it
 _connection = partial(database.connection, _TABLES)
 
 

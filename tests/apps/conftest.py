@@ -143,17 +143,6 @@ def wait_for(address, process):
     raise AssertionError(f"{address} did not answer")
 
 
-@pytest.fixture(scope="module")
-def browser(chromium):
-    """Closed after each file: while Playwright is open, no other test could run an event loop of its own."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
 @pytest.fixture
 def visit(browser):
     """Opens an address in a browser context of its own, in English unless told otherwise; nothing but the app can be reached.

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from labkit.errors import LabError
 from labkit.evaluation import votes
 from labkit.evaluation.votes import Candidate, Vote
+from tests import databases
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE, OTHER_BASE = "b" * 64, "c" * 64
@@ -52,12 +53,7 @@ def as_cast(row):
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request, monkeypatch):
     """The default SQLite file, and a PostgreSQL database where LABKIT_TEST_POSTGRESQL names one (its votes are deleted)."""
-    if request.param == "postgresql":
-        url = os.environ.get("LABKIT_TEST_POSTGRESQL")
-        if not url:
-            pytest.skip("LABKIT_TEST_POSTGRESQL names no database")
-        monkeypatch.setenv("LABKIT_DATABASE", url)
-        votes._TABLES.drop_all(votes._engine(url, os.getpid()))
+    databases.use(request.param, monkeypatch, votes._TABLES)
     return request.param
 
 

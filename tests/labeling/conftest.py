@@ -2,7 +2,7 @@
 
 import pytest
 
-from labkit.labeling import server
+from labkit.labeling import server, sync
 from tests.ports import free_port
 
 
@@ -36,3 +36,12 @@ def own_server(argilla_python, tmp_path):
     yield start
     for folder in folders:
         server.down(folder)
+
+
+@pytest.fixture
+def people(argilla_server):
+    """Connections of the annotators, by name."""
+    opened = {each.username: sync.connect(argilla_server.url, each.api_key) for each in argilla_server.accounts}
+    yield opened
+    for each in opened.values():
+        each.close()

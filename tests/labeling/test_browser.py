@@ -11,17 +11,6 @@ TEXTS = ["My card was charged twice", "Where is my refund for the broken kettle?
 
 
 @pytest.fixture(scope="module")
-def browser(chromium):
-    """Closed after this file: while Playwright is open, no other test could run an event loop of its own."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-@pytest.fixture(scope="module")
 def dataset(argilla_server):
     client = argilla.Argilla(api_url=argilla_server.url, api_key=argilla_server.owner_key)
     settings = argilla.Settings(fields=[argilla.TextField("text", title="Message")],

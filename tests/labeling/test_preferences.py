@@ -101,14 +101,6 @@ def line(argilla_server):
 
 
 @pytest.fixture
-def people(argilla_server):
-    opened = {each.username: sync.connect(argilla_server.url, each.api_key) for each in argilla_server.accounts}
-    yield opened
-    for each in opened.values():
-        each.close()
-
-
-@pytest.fixture
 def name():
     return f"prefer-{uuid.uuid4().hex[:8]}"
 

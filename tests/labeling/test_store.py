@@ -1,6 +1,5 @@
 """What the lab keeps of labelling, in a real database file."""
 
-import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,6 +10,7 @@ from labkit import database
 from labkit.labeling import store
 from labkit.labeling.annotations import STATUSES, Annotation
 from labkit.labeling.store import Reject
+from tests import databases
 
 NOW = datetime(2024, 3, 1, 9, 30, 15, 123456, tzinfo=UTC)
 
@@ -22,12 +22,7 @@ def said(record, annotator, value, field="kind", status="submitted", later=0):
 @pytest.fixture(params=["sqlite", "postgresql"], autouse=True)
 def dataset(request, monkeypatch):
     """A dataset in the default SQLite file, and in a PostgreSQL database where LABKIT_TEST_POSTGRESQL names one."""
-    if request.param == "postgresql":
-        url = os.environ.get("LABKIT_TEST_POSTGRESQL")
-        if not url:
-            pytest.skip("LABKIT_TEST_POSTGRESQL names no database")
-        monkeypatch.setenv("LABKIT_DATABASE", url)
-        store._TABLES.drop_all(database.engine(url, os.getpid()))
+    databases.use(request.param, monkeypatch, store._TABLES)
     store.know("d1", "http://here", "fruit", "small")
     return "d1"
 

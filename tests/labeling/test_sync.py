@@ -28,15 +28,6 @@ def name():
     return f"sync-{uuid.uuid4().hex[:8]}"
 
 
-@pytest.fixture
-def people(argilla_server):
-    """Connections of the annotators, by name."""
-    opened = {each.username: sync.connect(argilla_server.url, each.api_key) for each in argilla_server.accounts}
-    yield opened
-    for each in opened.values():
-        each.close()
-
-
 def push(line, name, records, scenario, **arguments):
     return sync.push(records, scenario, line, dataset=name, **{"vectors": False, "progress": lambda done, total: None, **arguments})
 
