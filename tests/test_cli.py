@@ -15,9 +15,9 @@ VERBS += [f"label {verb}" for verb in ("up", "down", "status", "password", "back
                                        "errors", "next", "cost", "votes push", "votes pull", "votes pairs")]
 
 
-def labkit(*words, **environment):
+def labkit(*words, cwd=None, **environment):
     command = [sys.executable, "-c", "from labkit.cli import main; main()", *words]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, cwd=cwd)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -50,10 +50,11 @@ def test_every_verb_has_help_with_an_example(verb):
     (["label", "push", "-s", "legal", "--gold", "3"], "gold questions would be the only ones without a suggestion"),
     (["label", "restore", "nowhere.zip", "--folder", "nowhere"], "nowhere.zip"),
 ])
-def test_a_mistake_ends_in_one_line_and_exit_code_2(words, says):
-    done = labkit(*words)
+def test_a_mistake_ends_in_one_line_and_exit_code_2_and_leaves_nothing_behind(words, says, tmp_path):
+    done = labkit(*words, cwd=tmp_path)
     assert done.returncode == 2 and says in done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_option_ends_in_exit_code_2():

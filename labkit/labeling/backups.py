@@ -65,6 +65,8 @@ def restore(path: str | os.PathLike, folder: str | os.PathLike | None = None, re
         raise LabError(f"a server works in {place}; end it first: labkit label down")
     if (place / server.DATABASE).exists() and not replace:
         raise LabError(f"{place} has data already; restore into another folder, or with --replace, which moves it aside")
+    if not path.is_file():
+        raise LabError(f"{path} does not exist")
     server.make_folder(place)
     with server.starting(place), tempfile.TemporaryDirectory(prefix=".restore-", dir=place) as temporary:
         try:
@@ -125,8 +127,6 @@ def _unpack(path: Path, place: Path) -> dict[str, Any]:
                 if files.sha256_of(place / name) != digest:
                     raise LabError(f"{path} is damaged: {name} is not what was packed; take another backup")
                 (place / name).chmod(0o600)
-    except FileNotFoundError:
-        raise LabError(f"{path} does not exist") from None
     except (zipfile.BadZipFile, zipfile.zlib.error, KeyError, ValueError, TypeError, EOFError) as error:
         raise LabError(f"{path} is damaged or no backup of an Argilla server: {error}") from None
     return manifest
