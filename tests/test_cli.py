@@ -51,10 +51,12 @@ def test_every_verb_has_help_with_an_example(verb):
     (["label", "restore", "nowhere.zip", "--folder", "nowhere"], "nowhere.zip"),
 ])
 def test_a_mistake_ends_in_one_line_and_exit_code_2_and_leaves_nothing_behind(words, says, tmp_path):
-    done = labkit(*words, cwd=tmp_path)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    done = labkit(*words, cwd=empty)
     assert done.returncode == 2 and says in done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
-    assert not list(tmp_path.iterdir())
+    assert not list(empty.iterdir())
 
 
 def test_an_unknown_option_ends_in_exit_code_2():
