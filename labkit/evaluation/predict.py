@@ -19,7 +19,7 @@ from labkit.models import BaseModel
 from labkit.runs import Run
 from labkit.scenarios import Scenario, answers
 from labkit.training.examples import chat_tokens
-from labkit.training.trainer import best_precision
+from labkit.training.precision import best_precision
 
 if TYPE_CHECKING:
     import torch

@@ -21,7 +21,7 @@ from labkit.models import BaseModel
 from labkit.runs import Run
 from labkit.scenarios import LANGUAGES, Scenario
 from labkit.training import recipe as recipes
-from labkit.training.trainer import best_precision
+from labkit.training.precision import best_precision
 
 if TYPE_CHECKING:
     from datasets import Dataset

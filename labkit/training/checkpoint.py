@@ -1,36 +1,42 @@
-"""The state of an unfinished training in one safetensors file: masters, AdamW's moments, random state, step."""
+"""The state of an unfinished training: one safetensors file with masters, the optimiser's state, averages, random state and step, and a
+second one with the best weights so far where the recipe keeps them."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit import files
 from labkit.errors import LabError
+from labkit.training import optimisers
 
 if TYPE_CHECKING:
     import torch
 
-    from labkit.training.adapter import Masters
+    from labkit.training.averaging import Averages
+    from labkit.training.early_stopping import EarlyStopping
+    from labkit.training.masters import Masters
 
 _FILE = "checkpoint/state.safetensors"
+_BEST = "checkpoint/best.safetensors"
 
 
-def save(folder: Path, step: int, masters: "Masters", optimiser: "torch.optim.Optimizer") -> None:
+def save(folder: Path, step: int, masters: "Masters", optimiser: "torch.optim.Optimizer", averages: "Averages | None" = None,
+         stopping: "EarlyStopping | None" = None) -> None:
     """Write the state after `step` steps, in place of the one before, whole or not at all."""
     import torch
     from safetensors.torch import save_file
 
     tensors = {"random": torch.get_rng_state()}
-    for name, parameter in masters.items():
-        moments = optimiser.state[parameter]
-        tensors[f"weight:{name}"] = parameter.detach().cpu()
-        tensors[f"first:{name}"] = moments["exp_avg"].cpu()
-        tensors[f"second:{name}"] = moments["exp_avg_sq"].cpu()
-    with files.whole(folder / _FILE) as part:
-        save_file(tensors, part, metadata={"step": str(step)})
+    tensors |= {f"weight:{name}": value.detach().cpu() for name, value in masters.items()}
+    tensors |= {f"optimiser:{name}": value.detach().cpu() for name, value in optimisers.state_tensors(optimiser).items()}
+    if averages is not None:
+        tensors |= {f"average:{name}": value.detach().cpu() for name, value in averages.state_tensors().items()}
+    _write(folder / _FILE, tensors, {"step": str(step), "stopping": json.dumps(stopping.state() if stopping else {})}, save_file)
 
 
-def load(folder: Path, masters: "Masters", optimiser: "torch.optim.Optimizer") -> int:
+def load(folder: Path, masters: "Masters", optimiser: "torch.optim.Optimizer", averages: "Averages | None" = None,
+         stopping: "EarlyStopping | None" = None) -> int:
     """Put the last state back and give its step; 0 where there is none.
 
     Raises:
@@ -44,20 +50,53 @@ def load(folder: Path, masters: "Masters", optimiser: "torch.optim.Optimizer") -
         return 0
     try:
         with safe_open(path, framework="pt") as file, torch.no_grad():
-            step = int(file.metadata()["step"])
+            told = file.metadata()
+            step = int(told["step"])
             for name, parameter in masters.items():
                 parameter.copy_(file.get_tensor(f"weight:{name}"))
-                optimiser.state[parameter] = {
-                    "step": torch.tensor(float(step)),
-                    "exp_avg": file.get_tensor(f"first:{name}").to(parameter.device),
-                    "exp_avg_sq": file.get_tensor(f"second:{name}").to(parameter.device),
-                }
+            part = lambda start: {key.removeprefix(start): file.get_tensor(key) for key in file.keys() if key.startswith(start)}  # noqa: E731, SIM118
+            optimisers.load_state(optimiser, part("optimiser:"))
+            if averages is not None:
+                averages.load_state(part("average:"))
+            if stopping is not None:
+                stopping.load_state(json.loads(told["stopping"]))
             torch.set_rng_state(file.get_tensor("random"))
-    except (SafetensorError, KeyError, RuntimeError) as error:
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise LabError(f"{path} is not a checkpoint of this run ({error}); delete it to begin anew") from error
     return step
+
+
+def save_best(folder: Path, masters: "Masters") -> None:
+    """Keep these weights as the best so far."""
+    from safetensors.torch import save_file
+
+    _write(folder / _BEST, {name: value.detach().cpu() for name, value in masters.items()}, {}, save_file)
+
+
+def load_best(folder: Path, masters: "Masters") -> bool:
+    """Put the best weights into the masters; False where none were kept."""
+    import torch
+    from safetensors import safe_open
+
+    if not (folder / _BEST).exists():
+        return False
+    with safe_open(folder / _BEST, framework="pt") as file, torch.no_grad():
+        for name, parameter in masters.items():
+            parameter.copy_(file.get_tensor(name))
+    return True
 
 
 def delete(folder: Path) -> None:
     """Remove the checkpoint, if there is one."""
     shutil.rmtree((folder / _FILE).parent, ignore_errors=True)
+
+
+def _write(path: Path, tensors: "dict[str, torch.Tensor]", told: dict[str, str], save_file) -> None:
+    from safetensors import SafetensorError
+
+    with files.whole(path) as part:
+        try:
+            save_file({name: value.contiguous() for name, value in tensors.items()}, part, metadata=told)
+        except SafetensorError as error:  # a full disk comes as one
+            raise LabError(f"cannot write {path}: {error}; free some space, then go on with the same command (the checkpoint before it "
+                           "is whole)") from error

@@ -1,6 +1,8 @@
 """The recipe: everything that decides what a training run does, as one frozen dataclass and one TOML file."""
 
 import dataclasses
+import math
+import operator
 import os
 import tomllib
 from dataclasses import dataclass
@@ -11,15 +13,43 @@ from labkit import files, models
 from labkit.errors import LabError
 
 
+def of(default: Any, **limits: Any) -> Any:
+    """A setting with its default and its limits: `choices`, `least`, `most`, `above`, `below`."""
+    return dataclasses.field(default=default, metadata=limits)
+
+
+_LIMITS = (("least", "at least", operator.ge), ("most", "at most", operator.le),
+           ("above", "above", operator.gt), ("below", "below", operator.lt))
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a run is trained. Two runs with equal recipes, data and base end in the same weights.
 
     Attributes:
-        scenario: the scenario's name.
+        scenario: the scenario's name; of a task's own data (`tasks.formats`), the name of the data.
         name: the run's name; its folder is `runs/SCENARIO/NAME`.
         base: the base model, see `models.resolve`.
-        method: `lora` (Hu et al. 2021, https://arxiv.org/abs/2106.09685).
+        task: what the model learns to do: `chat` (write the answer), `classify` (one of several labels), `multi_label` (any number of
+            them), `regress` (a number), `tag` (a label for each word), `span` (the answer's place in a text), `embed` (texts near or far).
+        fields: which of the scenario's fields an encoder learns, one head each on a shared trunk; empty: all label fields.
+        method: what of the base learns, see `methods`: `full`, `freeze` (the top `layers`), `head` (nothing but the head), `lora`
+            (Hu et al. 2021, https://arxiv.org/abs/2106.09685), `rslora`, `dora`, `pissa`, `ia3`, `prefix` or `prompt`.
+        objective: `cross_entropy`; for encoders also `supervised_contrastive`, `triplet`, `cosine_pairs` and `info_nce`, see `objectives`.
+        contrastive_weight: how much the contrastive objective counts beside cross-entropy, which then counts 1; 0: it stands alone, and a
+            logistic regression on the learned embeddings is the head.
+        temperature: of the contrastive objectives' similarities.
+        margin: of the triplet objective.
+        head_strength: how closely the logistic regression of a contrastive objective follows its texts (scikit-learn's C).
+        label_smoothing: share of the target's probability that is spread over all labels (Szegedy et al. 2016, section 7,
+            https://arxiv.org/abs/1512.00567).
+        focal_gamma: how strongly easy examples are weighed down; 0 is cross-entropy (Lin et al. 2017, https://arxiv.org/abs/1708.02002).
+        class_weights: `none`, or `balanced` (rows / (labels x rows of the label)).
+        task_weighting: how the heads' losses are weighed: `fixed`, `uncertainty` (Kendall et al. 2018, https://arxiv.org/abs/1705.07115)
+            or `gradient_norm` (Chen et al. 2018, https://arxiv.org/abs/1711.02257).
+        task_weights: with `fixed`, the weight of each field in the order of `fields`; empty: 1 each.
+        pooling: what of a text's token states stands for it: `mean`, or `first` (the encoder's [CLS]).
+        virtual_tokens: length of the prefix or prompt that `prefix` and `prompt` learn.
         rank: rank of the LoRA matrices. (As for `layers`, with 6 layers: 0.59 at 16, 0.62 at 32.)
         alpha: LoRA's scale; the update is multiplied by alpha / rank.
         dropout: dropout before the LoRA matrices, probability.
@@ -33,14 +63,19 @@ class Recipe:
             step of medical's then has 1,170 tokens in place of 1,480 at 0.33.)
         layers: how many layers, counted from the top, are adapted; 0 means all. (Four folds of the training cores, mean accuracy of eight
             label fields after 5 epochs at 1e-3: 0.59 with 6 layers, 0.66 with 12, for twice the time.)
-        learning_rate: AdamW's peak learning rate.
+        optimiser: `adamw`, `adafactor`, `lion`, `muon`, `schedule_free` or `sgd`, see `optimisers`.
+        learning_rate: the peak learning rate.
+        head_rate: how many times that rate an encoder's heads learn at.
         lora_plus: how many times that rate the second matrix of each pair, B, learns at; 1 is plain LoRA (LoRA+, Hayou et al.
             2024, https://arxiv.org/abs/2402.12354). (Medical, a quarter of the training cores held out: loss over the last steps
             0.63 at 1 with 3e-3, 0.46 at 4 and 0.31 at 8 with 2e-3; accuracy of condition and urgency 0.70 and 0.35, 0.70 and 0.41, 0.69 and
             0.42.)
-        weight_decay: AdamW's decoupled weight decay.
-        beta2: AdamW's second-moment decay.
-        schedule: `cosine`, `linear` (both down to `final_rate`) or `constant`, after a linear warm-up.
+        weight_decay: decoupled weight decay; not of biases and norms.
+        momentum: of `sgd` and `muon`.
+        beta1: first-moment decay.
+        beta2: second-moment decay.
+        schedule: `cosine`, `linear` (both down to `final_rate`), `constant`, `wsd` (warm-up, stable, decay), `one_cycle`, `inverse_sqrt` or
+            `cosine_restarts`, after a linear warm-up, see `schedules`.
         warmup: share of the steps over which the learning rate rises.
         final_rate: the learning rate at the end as a share of the peak.
         label_weight: how many times a token of a label or a number counts in the objective; the tokens of a text count once.
@@ -48,6 +83,11 @@ class Recipe:
             out, accuracy of intent and sentiment: 0.54 and 0.61 at 1; 0.57 and 0.65 at 4; 0.67 and 0.73 at 10 with a learning rate
             of 3e-3 in place of 1e-3.)
         clip: largest norm of the gradient; 0 does not clip.
+        neftune: strength of the noise on the embeddings while learning (Jain et al. 2023, https://arxiv.org/abs/2310.05914); 0: none.
+        ema: decay of the exponential moving average of the weights, which is what is measured and saved; 0: none.
+        patience: measurements without a gain after which training stops; the best weights are kept. 0: train to the end, keep the last.
+        monitor: what is a gain: `validation_loss` falling, or a metric of the task rising.
+        evaluate_steps: steps between measurements on the validation records; 0: at the end of each epoch.
         epochs: passes over the training records.
         batch_size: records a step.
         micro_tokens: tokens that go through the model at once; a larger batch is run in parts that add up
@@ -64,61 +104,86 @@ class Recipe:
     scenario: str
     name: str = "default"
     base: str = models.DEFAULT
-    method: str = "lora"
-    rank: int = 32
-    alpha: int = 64
-    dropout: float = 0.0
-    token_drop: float = 0.15
-    text_share: float = 0.33
-    layers: int = 8
-    learning_rate: float = 2e-3
-    lora_plus: float = 8.0
-    weight_decay: float = 0.0
-    beta2: float = 0.99
-    schedule: str = "cosine"
-    warmup: float = 0.06
-    final_rate: float = 0.05
-    label_weight: float = 10.0
-    clip: float = 1.0
-    epochs: int = 3
-    batch_size: int = 12
-    micro_tokens: int = 8192
-    max_tokens: int = 1024
-    precision: str = "auto"
+    task: str = of("chat", choices=("chat", "classify", "multi_label", "regress", "tag", "span", "embed"))
+    fields: tuple[str, ...] = ()
+    method: str = of("lora", choices=("full", "freeze", "head", "lora", "rslora", "dora", "pissa", "ia3", "prefix", "prompt"))
+    objective: str = of("cross_entropy", choices=("cross_entropy", "supervised_contrastive", "triplet", "cosine_pairs", "info_nce"))
+    contrastive_weight: float = of(0.0, least=0.0)
+    temperature: float = of(0.05, above=0.0)
+    margin: float = of(0.2, least=0.0)
+    head_strength: float = of(10.0, above=0.0)
+    label_smoothing: float = of(0.0, least=0.0, below=1.0)
+    focal_gamma: float = of(0.0, least=0.0)
+    class_weights: str = of("none", choices=("none", "balanced"))
+    task_weighting: str = of("fixed", choices=("fixed", "uncertainty", "gradient_norm"))
+    task_weights: tuple[float, ...] = ()
+    pooling: str = of("mean", choices=("mean", "first"))
+    virtual_tokens: int = of(16, least=1)
+    rank: int = of(32, least=1)
+    alpha: int = of(64, least=1)
+    dropout: float = of(0.0, least=0.0, below=1.0)
+    token_drop: float = of(0.15, least=0.0, below=1.0)
+    text_share: float = of(0.33, above=0.0, most=1.0)
+    layers: int = of(8, least=0)
+    optimiser: str = of("adamw", choices=("adamw", "adafactor", "lion", "muon", "schedule_free", "sgd"))
+    learning_rate: float = of(2e-3, above=0.0, below=1.0)
+    head_rate: float = of(1.0, above=0.0)
+    lora_plus: float = of(8.0, above=0.0, most=100.0)
+    weight_decay: float = of(0.0, least=0.0)
+    momentum: float = of(0.9, least=0.0, below=1.0)
+    beta1: float = of(0.9, least=0.0, below=1.0)
+    beta2: float = of(0.99, least=0.0, below=1.0)
+    schedule: str = of("cosine", choices=("cosine", "linear", "constant", "wsd", "one_cycle", "inverse_sqrt", "cosine_restarts"))
+    warmup: float = of(0.06, least=0.0, most=1.0)
+    final_rate: float = of(0.05, least=0.0, most=1.0)
+    label_weight: float = of(10.0, above=0.0, most=100.0)
+    clip: float = of(1.0, least=0.0)
+    neftune: float = of(0.0, least=0.0)
+    ema: float = of(0.0, least=0.0, below=1.0)
+    patience: int = of(0, least=0)
+    monitor: str = "validation_loss"
+    evaluate_steps: int = of(0, least=0)
+    epochs: int = of(3, least=1)
+    batch_size: int = of(12, least=1)
+    micro_tokens: int = of(8192, least=1)
+    max_tokens: int = of(1024, least=1)
+    precision: str = of("auto", choices=("auto", "bf16", "fp32"))
     share_prefix: bool = True
-    checkpoint_steps: int = 50
-    max_steps: int = 0
-    max_seconds: float = 0.0
-    seed: int = 0
+    checkpoint_steps: int = of(50, least=1)
+    max_steps: int = of(0, least=0)
+    max_seconds: float = of(0.0, least=0.0)
+    seed: int = of(0, least=0)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type is float and type(value) is int:
-                object.__setattr__(self, field.name, float(value))
-            elif type(value) is not field.type:
-                raise LabError(f"recipe: {field.name} must be a {field.type.__name__}, not {value!r}")
-        for name in ("rank", "alpha", "epochs", "batch_size", "micro_tokens", "max_tokens", "checkpoint_steps"):
-            if getattr(self, name) < 1:
-                raise LabError(f"recipe: {name} must be at least 1, not {getattr(self, name)}")
-        for name in ("layers", "max_steps", "max_seconds", "clip", "weight_decay", "seed"):
-            if getattr(self, name) < 0:
-                raise LabError(f"recipe: {name} must not be negative, not {getattr(self, name)}")
-        for name in ("dropout", "token_drop", "warmup", "final_rate", "beta2"):
-            if not 0 <= getattr(self, name) <= 1 or (name in ("dropout", "token_drop", "beta2") and getattr(self, name) == 1):
-                raise LabError(f"recipe: {name} must be from 0 to 1, not {getattr(self, name)}")
-        if not 0 < self.label_weight <= 100:
-            raise LabError(f"recipe: label_weight must be above 0 and at most 100, not {self.label_weight}")
-        if not 0 < self.text_share <= 1:
-            raise LabError(f"recipe: text_share must be above 0 and at most 1, not {self.text_share}")
-        if not 0 < self.lora_plus <= 100:
-            raise LabError(f"recipe: lora_plus must be above 0 and at most 100, not {self.lora_plus}")
-        if not 0 < self.learning_rate < 1:
-            raise LabError(f"recipe: learning_rate must be above 0 and below 1, not {self.learning_rate}")
-        choices = {"method": ("lora",), "schedule": ("cosine", "linear", "constant"), "precision": ("auto", "bf16", "fp32")}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise LabError(f"recipe: {name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+            object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+        if self.task_weights and len(self.task_weights) != len(self.fields):
+            raise LabError(f"recipe: task_weights has {len(self.task_weights)} numbers for {len(self.fields)} fields")
+        if self.task == "chat" and self.objective != "cross_entropy":
+            raise LabError(f"recipe: objective {self.objective!r} is for encoders; task `chat` learns by cross_entropy")
+
+
+def _checked(field: "dataclasses.Field", value: Any) -> Any:
+    """The value in the field's type; LabError where it is not one that the field can have."""
+    kind, limits = field.type, field.metadata
+    inner = {tuple[str, ...]: str, tuple[float, ...]: float}.get(kind)
+    if inner and isinstance(value, list | tuple):
+        return tuple(_of_type(field.name, each, inner) for each in value)
+    value = _of_type(field.name, value, kind)
+    if "choices" in limits and value not in limits["choices"]:
+        raise LabError(f"recipe: {field.name} must be one of {', '.join(limits['choices'])}, not {value!r}")
+    for name, says, holds in _LIMITS:
+        if name in limits and not holds(value, limits[name]):
+            raise LabError(f"recipe: {field.name} must be {says} {limits[name]:g}, not {value}")
+    return value
+
+
+def _of_type(name: str, value: Any, kind: type) -> Any:
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        raise LabError(f"recipe: {name} must be a {getattr(kind, '__name__', kind)}, not {value!r}")
+    return value
 
 
 def from_dict(raw: dict[str, Any], where: str = "recipe") -> Recipe:
@@ -146,4 +211,9 @@ def write(recipe: Recipe, path: str | os.PathLike) -> None:
     """Write the recipe as TOML; `read` gives an equal one back."""
     import tomli_w
 
-    files.write_text(path, tomli_w.dumps(dataclasses.asdict(recipe)))
+    files.write_text(path, tomli_w.dumps(plain(recipe)))
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """The settings as TOML and JSON have them: lists for tuples."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(recipe).items()}

@@ -120,7 +120,7 @@ def test_progress_counts_up_to_all_answers():
 
 
 def test_packed_weights_give_the_same_scores():
-    from labkit.training.trainer import best_precision
+    from labkit.training.precision import best_precision
 
     if best_precision() != "bf16":
         pytest.skip("this processor does not multiply bfloat16 natively: weights are not packed")

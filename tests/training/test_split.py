@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
 from labkit.errors import LabError
-from labkit.training import adapter
+from labkit.training import methods
 from labkit.training.objective import token_losses
 from labkit.training.recipe import Recipe
 from labkit.training.shared_prefix import Rows
@@ -43,7 +43,7 @@ def test_loss_and_gradients_equal_the_full_models(config, layers, shared):
     cut = 5 - layers
 
     def trained():
-        model = adapter.add(model_of(config), recipe, cut)
+        model = methods.apply(model_of(config), recipe, cut)
         torch.manual_seed(3)
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
@@ -115,7 +115,7 @@ def test_tokens_that_are_left_out_leave_gaps_in_the_positions(config):
 def test_the_fused_functions_give_pefts_outputs_and_gradients(dropout):
     """With dropout PEFT's own way runs, and in evaluation without it."""
     tokens = torch.arange(1, 31).view(2, 15)
-    ours, pefts = (adapter.add(model_of(SHAPES[1]), Recipe(scenario="x", rank=4, alpha=12, dropout=dropout, layers=2), 3) for _ in "ab")
+    ours, pefts = (methods.apply(model_of(SHAPES[1]), Recipe(scenario="x", rank=4, alpha=12, dropout=dropout, layers=2), 3) for _ in "ab")
     for module in pefts.modules():
         module.__dict__.pop("forward", None)
     torch.manual_seed(5)

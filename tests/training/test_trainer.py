@@ -16,6 +16,7 @@ import torch
 
 from labkit import files, places, records, runs
 from labkit.errors import LabError
+from labkit.training import chat, schedules
 from labkit.training import recipe as recipes
 from labkit.training import trainer
 from labkit.training.examples import Encoded, Example, batches, encode, micro_batches
@@ -249,7 +250,7 @@ def test_a_micro_batch_holds_many_short_records_but_not_two_of_a_thousand_tokens
 
 def test_the_schedule_warms_up_and_falls_to_its_floor():
     recipe = Recipe(scenario="x", warmup=0.1, final_rate=0.1)
-    rates = [trainer.schedule(recipe, index, 100) for index in range(100)]
+    rates = [schedules.of_recipe(recipe, index, 100) for index in range(100)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0) and max(rates) <= 1.0
     assert rates[55] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * 45 / 90)) / 2)
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
@@ -291,8 +292,8 @@ def test_the_adapted_layers_see_what_the_views_keep_and_predict_what_they_say(ti
         calls.append((arguments, entered(self, *arguments)))
         return calls[-1][1]
 
-    entered = trainer._Training._entered
-    monkeypatch.setattr(trainer._Training, "_entered", watched)
+    entered = chat.CachedChat._entered
+    monkeypatch.setattr(chat.CachedChat, "_entered", watched)
     changes = {"token_drop": 0.5, "text_share": 0.5, "epochs": 4}
     one = trainer.train(recipe_of(tiny_base, **changes), small_records, small_scenario)
     tokenizer = AutoTokenizer.from_pretrained(tiny_base)

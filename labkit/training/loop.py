@@ -1,0 +1,264 @@
+"""The loop that every training shares: batch by batch, with checkpoints, measurements, early stopping and a way to steer it.
+
+It knows a `Learner`, an optimiser and a schedule, and nothing about models, texts or tasks. What can go wrong on the way ends with a
+checkpoint and a sentence that says what happened: a loss that is no number or runs away, memory that does not suffice (the
+micro-batch is halved first), a full disk.
+"""
+
+import contextlib
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labkit import files, process
+from labkit.errors import LabError
+from labkit.training import checkpoint, optimisers, schedules
+from labkit.training.averaging import Averages
+from labkit.training.control import Control
+from labkit.training.early_stopping import EarlyStopping, Verdict
+from labkit.training.learner import Learner, Passed
+from labkit.training.recipe import Recipe
+from labkit.training.world import World
+
+OnStep = Callable[[dict[str, Any]], None]
+
+_RECENT = 20        # steps over which a loss that runs away is judged
+_RUNAWAY = 3.0      # how many times the best such mean the latest may be
+_NEAR_ZERO = 1.0    # and by how much it must be above it: losses near 0 double easily
+
+
+@dataclass
+class Loop:
+    """One training.
+
+    Attributes:
+        folder: the run's folder, for metrics.jsonl and the checkpoint.
+        key: how people name the run.
+        on_step: called with each row of metrics.jsonl as it is written.
+    """
+
+    recipe: Recipe
+    learner: Learner
+    folder: Path
+    key: str
+    on_step: OnStep | None = None
+    control: Control = field(default_factory=Control)
+    world: World = field(default_factory=World)
+
+    def run(self) -> bool:
+        """Run the steps that are left; False when stopped before the last. Leaves the weights to be saved in the learner.
+
+        Raises:
+            LabError: the loss is no number or runs away, memory does not suffice for one record, or the disk is full.
+        """
+        recipe = self.recipe
+        self._plan = self.learner.plan()
+        if recipe.max_steps:
+            self._plan = self._plan[: recipe.max_steps]
+        self._optimiser = optimisers.build(recipe.optimiser, self.learner.groups(), recipe.learning_rate, beta1=recipe.beta1,
+                                           beta2=recipe.beta2, weight_decay=recipe.weight_decay, momentum=recipe.momentum)
+        self._averages = Averages(self.learner.masters, recipe.ema) if recipe.ema else None
+        self._stopping = EarlyStopping(recipe.patience, mode="min" if recipe.monitor == "validation_loss" else "max")
+        self._recent: deque[float] = deque(maxlen=_RECENT)
+        self._calmest = math.inf
+        done = checkpoint.load(self.folder, self.learner.masters, self._optimiser, self._averages, self._stopping)
+        self.learner.push()
+        self._spent = _rewind_metrics(self.folder / "metrics.jsonl", done) if self.world.is_first else 0.0
+        self._began = time.perf_counter()
+        finished = self._steps(done)
+        if finished:
+            self._settle()
+        return finished
+
+    def _steps(self, done: int) -> bool:
+        plan, ends = self._plan, self._measured_after()
+        with self._metrics() as write:
+            for index in range(done, len(plan)):
+                self.control.wait_while_paused()
+                row = self._one(index)
+                asked_to_measure = self.world.agreed(self.control.take_evaluate())
+                verdict = None
+                if index in ends or asked_to_measure:
+                    verdict = self._measure(row, counts=index in ends)
+                row["seconds"] = round(self._spent + time.perf_counter() - self._began - self.control.paused_seconds, 3)
+                write(row)
+                if self.on_step and self.world.is_first:
+                    self.on_step(row)
+                late = bool(self.recipe.max_seconds) and row["seconds"] >= self.recipe.max_seconds
+                late, asked = self.world.agreed((late or verdict is Verdict.STOP, self.control.stopped))
+                if late or asked or (index + 1) % self.recipe.checkpoint_steps == 0:
+                    self._checkpoint(index + 1)
+                    process.release_memory()
+                if late:
+                    return True
+                if asked:
+                    return index + 1 == len(plan)
+        return True
+
+    def _measured_after(self) -> set[int]:
+        """The steps after which the validation records are measured: the last of each epoch, or every so many, and the very last."""
+        plan, every = self._plan, self.recipe.evaluate_steps
+        if every:
+            return {index for index in range(len(plan)) if (index + 1) % every == 0 or index + 1 == len(plan)}
+        return {index for index in range(len(plan)) if index + 1 == len(plan) or plan[index + 1][0] != plan[index][0]}
+
+    def _one(self, index: int) -> dict[str, Any]:
+        """One optimiser step; gives its row."""
+        import torch
+
+        recipe, masters = self.recipe, self.learner.masters
+        epoch, rows = self._plan[index]
+        at = time.perf_counter()
+        passed = self._passed(rows, index)
+        self.world.add_up(parameter.grad for parameter in masters.values() if parameter.grad is not None)
+        norm = torch.nn.utils.clip_grad_norm_(masters.values(), recipe.clip or math.inf).item()
+        self._check(index, rows, passed.loss, norm)
+        rate = recipe.learning_rate * schedules.of_recipe(recipe, index, len(self._plan))
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate * group["faster"]
+        if recipe.schedule == "one_cycle":
+            optimisers.set_momentum(self._optimiser, schedules.momentum_of_recipe(recipe, index, len(self._plan)))
+        self._optimiser.step()
+        if self._averages:
+            self._averages.update()
+        self.learner.push()
+        seconds = time.perf_counter() - at
+        return {"step": index + 1, "steps": len(self._plan), "epoch": epoch, "loss": passed.loss, "learning_rate": rate,
+                "gradient_norm": norm, "tokens": passed.tokens, "tokens_per_second": round(passed.tokens / seconds, 1), **passed.more}
+
+    def _passed(self, rows: list[int], index: int) -> Passed:
+        """The batch there and back; where memory does not suffice, in parts half the size, which add up to the same gradient."""
+        import torch
+
+        while True:
+            state = torch.get_rng_state()
+            try:
+                return self.learner.step(rows, index, self.world)
+            except (MemoryError, RuntimeError) as error:
+                if self.world.size > 1 or not _is_out_of_memory(error):
+                    raise
+                if self.learner.micro_tokens <= 1:
+                    raise LabError(f"run {self.key}: memory does not suffice for a single record of step {index + 1} "
+                                   f"({', '.join(self.learner.name_rows(rows)[:4])}); lower max_tokens or layers") from None
+            self.learner.drop_gradients()
+            self.learner.micro_tokens = max(1, min(self.learner.micro_tokens, self.learner.tokens_of(rows)) // 2)
+            torch.set_rng_state(state)
+            process.release_memory()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _check(self, index: int, rows: list[int], loss: float, norm: float) -> None:
+        """Stop with a diagnosis where the loss or its gradient is no number, or the loss runs away. The weights are those before the
+        step."""
+        recipe = self.recipe
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            import torch
+
+            self.learner.drop_gradients()
+            broken = [name for name, value in self.learner.masters.items() if not torch.isfinite(value).all()]
+            what = "the loss" if not math.isfinite(loss) else "the gradient"
+            why = (f"weights are no numbers already (first: {broken[0]})" if broken else
+                   f"weights are sound, so it comes from the batch ({', '.join(self.learner.name_rows(rows)[:4])}) or from rounding")
+            if not broken:
+                self._checkpoint(index)
+            raise LabError(f"run {self.key}: {what} is not a number at step {index + 1}; {why}. Lower learning_rate "
+                           f"({recipe.learning_rate:g}) or clip ({recipe.clip:g}), or use precision = \"fp32\""
+                           + ("" if broken else "; the state before this step is kept"))
+        self._recent.append(loss)
+        if len(self._recent) < _RECENT:
+            return
+        mean = sum(self._recent) / _RECENT
+        self._calmest = min(self._calmest, mean)
+        if mean > _RUNAWAY * self._calmest and mean > self._calmest + _NEAR_ZERO:
+            self.learner.drop_gradients()
+            raise LabError(f"run {self.key}: the loss runs away: {mean:.3g} on average over the last {_RECENT} steps, "
+                           f"{self._calmest:.3g} at its best; stopped at step {index + 1}. Lower learning_rate ({recipe.learning_rate:g}), "
+                           f"or raise warmup ({recipe.warmup:g})")
+
+    def _measure(self, row: dict[str, Any], counts: bool) -> Verdict | None:
+        """Measure on the validation records into the row; the verdict where it counts for early stopping."""
+        with self._as_saved():
+            found = self.learner.measure() if self.world.is_first else {}
+            answers = self.learner.answers() if self.world.is_first else []
+            if "validation_loss" in found:
+                row["validation_loss"] = found.pop("validation_loss")
+            if found:
+                row["validation"] = found
+            if answers:
+                row["answers"] = answers
+            if not counts or not self.recipe.patience:
+                return None
+            known = {**found, **({"validation_loss": row["validation_loss"]} if "validation_loss" in row else {})}
+            if self.world.is_first and self.recipe.monitor not in known:
+                there = ", ".join(sorted(known)) or "no validation data"
+                raise LabError(f"recipe: monitor {self.recipe.monitor!r} is not measured here; there is {there}")
+            value = self.world.agreed(known.get(self.recipe.monitor))
+            verdict = self._stopping.see(row["step"], value)
+            if verdict is Verdict.BETTER and self.world.is_first:
+                checkpoint.save_best(self.folder, self.learner.masters)
+            return verdict
+
+    @contextlib.contextmanager
+    def _as_saved(self) -> Iterator[None]:
+        """The weights as they would be saved now: averaged where the recipe says so."""
+        with optimisers.averaged(self._optimiser), self._averages.swapped() if self._averages else contextlib.nullcontext():
+            self.learner.push()
+            yield
+        self.learner.push()
+
+    def _settle(self) -> None:
+        """Leave the weights to be saved in the learner: the best ones, the averages, or the last."""
+        if self.recipe.patience and checkpoint.load_best(self.folder, self.learner.masters):
+            self.learner.push()
+            return
+        optimisers.settle(self._optimiser)
+        if self._averages:
+            self._averages.settle()
+        self.learner.push()
+
+    def _checkpoint(self, step: int) -> None:
+        if self.world.is_first:
+            checkpoint.save(self.folder, step, self.learner.masters, self._optimiser, self._averages, self._stopping)
+
+    @contextlib.contextmanager
+    def _metrics(self) -> Iterator[Callable[[dict[str, Any]], None]]:
+        if not self.world.is_first:
+            yield lambda row: None
+            return
+        path = self.folder / "metrics.jsonl"
+        with path.open("a", encoding="utf-8") as file:
+            def write(row: dict[str, Any]) -> None:
+                try:
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    file.flush()
+                except OSError as error:
+                    raise LabError(f"cannot write {path}: {error.strerror or error}; free some space, then go on with the same command "
+                                   "(the last checkpoint is whole)") from error
+            yield write
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    said = str(error)
+    return "DefaultCPUAllocator" in said or "can't allocate memory" in said or "out of memory" in said.lower()
+
+
+def _rewind_metrics(path: Path, step: int) -> float:
+    """Drop the rows after `step` (a killed training wrote them after its last checkpoint); gives the seconds spent until then."""
+    rows = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").split("\n"):
+            with contextlib.suppress(ValueError):  # the last line may be half written
+                row = json.loads(line)
+                if row["step"] <= step:
+                    rows.append(row)
+    files.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return rows[-1]["seconds"] if rows else 0.0

@@ -1,0 +1,134 @@
+"""Pairs of a better and a worse answer: read, checked, told apart into what is learned and what is measured, and put into tokens."""
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit import files
+from labkit.errors import LabError
+from labkit.training.examples import chat_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt (messages up to where the assistant answers), and which of two answers to it is the better one."""
+
+    prompt: tuple[tuple[str, str], ...]  # (role, content)
+    chosen: str
+    rejected: str
+
+    @property
+    def id(self) -> str:
+        """16 hexadecimal digits of the sha256 over prompt and answers."""
+        return hashlib.sha256(files.canonical_json([self.prompt, self.chosen, self.rejected]).encode()).hexdigest()[:16]
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        return [{"role": role, "content": content} for role, content in self.prompt]
+
+    def with_answer(self, answer: str) -> list[dict[str, str]]:
+        return [*self.messages, {"role": "assistant", "content": answer}]
+
+def read(path: str | os.PathLike) -> list[Pair]:
+    """Read a JSONL file of pairs: objects with `prompt` (messages), `chosen` and `rejected` (a text, or one assistant message in a list);
+    other keys are left alone. `labkit.labeling.preferences.write` makes such a file of votes.
+
+    Raises:
+        LabError: the file is missing or empty, or a row is no pair; names file and line.
+    """
+    found = []
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    try:
+                        found.append(_pair(json.loads(line)))
+                    except (ValueError, LabError) as error:
+                        raise LabError(f"{path}, line {number}: {error}") from None
+    except FileNotFoundError:
+        raise LabError(f"{path} does not exist") from None
+    except UnicodeDecodeError as error:
+        raise LabError(f"{path} is not UTF-8: {error}") from error
+    if not found:
+        raise LabError(f"{path} has no pairs")
+    return found
+
+
+def pairs_of(rows: Iterable[Mapping[str, Any] | Pair]) -> list[Pair]:
+    """Rows (such as `labkit.labeling.preferences.pairs().pairs`) as pairs; LabError names the row, counted from 1."""
+    found = []
+    for number, row in enumerate(rows, 1):
+        try:
+            found.append(row if isinstance(row, Pair) else _pair(row))
+        except LabError as error:
+            raise LabError(f"pairs, row {number}: {error}") from None
+    return found
+
+def held_out(pairs: list[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """(pairs to learn from, pairs to measure on): all pairs of a prompt go to one side; the second has this share of the prompts, rounded
+    down."""
+    prompts = sorted({pair.prompt for pair in pairs})
+    random.Random(seed).shuffle(prompts)
+    measured = set(prompts[:int(share * len(prompts))])
+    return [pair for pair in pairs if pair.prompt not in measured], [pair for pair in pairs if pair.prompt in measured]
+
+def fitting(pairs: list[Pair], tokenizer: "PreTrainedTokenizerBase", most: int) -> tuple[list[Pair], list[str]]:
+    """The pairs whose prompt and either answer fit into `most` tokens, and the ids of the others; LabError where none does."""
+    chat_tokens(tokenizer, pairs[0].messages)  # says so where there is no chat template
+    length = lambda messages: len(tokenizer(tokenizer.apply_chat_template(messages, tokenize=False), add_special_tokens=False)["input_ids"])  # noqa: E731
+    fits = [max(length(pair.with_answer(pair.chosen)), length(pair.with_answer(pair.rejected))) <= most for pair in pairs]
+    if not any(fits):
+        raise LabError(f"none of {len(pairs)} pairs fits into {most} tokens; raise max_tokens in the recipe")
+    return ([pair for pair, good in zip(pairs, fits, strict=True) if good],
+            [pair.id for pair, good in zip(pairs, fits, strict=True) if not good])
+
+def as_texts(pair: Pair, tokenizer: "PreTrainedTokenizerBase") -> dict[str, str]:
+    prompt = tokenizer.apply_chat_template(pair.messages, add_generation_prompt=True, tokenize=False)
+    found = {"prompt": prompt}
+    for name, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+        whole = tokenizer.apply_chat_template(pair.with_answer(answer), tokenize=False)
+        if not whole.startswith(prompt):
+            raise LabError("the base model's chat template writes a prompt otherwise where an answer follows; use method dpo or kto")
+        found[name] = whole[len(prompt):].rstrip()
+    return found
+
+def _pair(row: Any) -> Pair:
+    if not isinstance(row, Mapping):
+        raise LabError("a pair must be a JSON object")
+    missing = {"prompt", "chosen", "rejected"} - set(row)
+    if missing:
+        raise LabError(f"a pair needs prompt, chosen and rejected; missing: {', '.join(sorted(missing))}")
+    prompt = row["prompt"]
+    if not isinstance(prompt, list) or not prompt or not all(_is_message(message) for message in prompt):
+        raise LabError("prompt must be a list of messages with role (system, user or assistant) and content")
+    if prompt[-1]["role"] != "user":
+        raise LabError("the prompt's last message must be the user's")
+    chosen, rejected = (_answer(row[name], name) for name in ("chosen", "rejected"))
+    if chosen == rejected:
+        raise LabError("chosen and rejected are the same answer")
+    return Pair(tuple((message["role"], message["content"]) for message in prompt), chosen, rejected)
+
+
+def _is_message(message: Any) -> bool:
+    return (isinstance(message, Mapping) and message.get("role") in ("system", "user", "assistant")
+            and isinstance(message.get("content"), str))
+
+
+def _answer(value: Any, name: str) -> str:
+    if isinstance(value, list) and len(value) == 1 and _is_message(value[0]) and value[0]["role"] == "assistant":
+        value = value[0]["content"]
+    if not isinstance(value, str) or not value.strip():
+        raise LabError(f"{name} must be a text that is not empty, or a list of one assistant message")
+    return value
+
+
+def fingerprint(pairs: list[Pair]) -> str:
+    return hashlib.sha256("\n".join(pair.id for pair in pairs).encode()).hexdigest()

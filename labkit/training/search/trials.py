@@ -1,0 +1,149 @@
+"""A trial that is a training: settings in, what it reached on the validation records out.
+
+Trials keep their runs in a folder of their own, outside the lab's catalogue, and share what the frozen layers gave (`prefix_store`)
+wherever they adapt the same layers. A run is deleted once its trial has ended, and what was kept for it when the search has.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit import files, places, process
+from labkit.errors import LabError
+from labkit.runs import Run
+from labkit.scenarios import Scenario
+from labkit.training.recipe import Recipe
+from labkit.training.search.space import Settings, apply
+from labkit.training.search.study import Report
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Training:
+    """Trains the recipe with the settings given; may be pickled, so that several workers can have it.
+
+    Attributes:
+        folder: where the trials' runs lie while they go: `FOLDER/SCENARIO/trial-…/`.
+        keep: whether they stay there.
+    """
+
+    recipe: Recipe
+    records: "Dataset"
+    scenario: Scenario
+    folder: Path
+    keep: bool = False
+
+    def name(self, settings: Settings) -> str:
+        """The name of these settings' run: a trial whose worker died goes on from its last checkpoint when it is tried again."""
+        content = files.canonical_json([str(Path(self.folder).resolve()), settings])
+        return f"trial-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+    def __call__(self, settings: Settings, report: Report) -> float:
+        """Train; report the recipe's `monitor` each time it is measured, by the number of the measurement (from 1).
+
+        Returns:
+            the last measurement; where the recipe keeps its best weights (`patience`), the best.
+
+        Raises:
+            optuna.TrialPruned: as `report` does, but for the last measurement: then the training is paid for.
+            LabError: as `trainer.train` does, or nothing was measured.
+        """
+        from labkit.training import trainer
+
+        recipe = apply(self.recipe, settings, name=self.name(settings))
+        run = Run(Path(self.folder) / self.scenario.name / recipe.name)
+        watching = _Watching(recipe.monitor, run, report)
+        try:
+            with _runs_in(self.folder):
+                trainer.train(recipe, self.records, self.scenario, on_step=watching)
+            values = [value for row in run.metrics() if (value := measured(row, recipe.monitor)) is not None]
+        except Exception:
+            self._end(run)
+            raise  # what is no Exception (the search was stopped) leaves the run, which then goes on with the search
+        finally:
+            process.release_memory()
+        self._end(run)
+        if not values:
+            raise LabError(f"search: {recipe.monitor} was never measured; are there validation records? is it a metric of the task?")
+        if not recipe.patience:
+            return values[-1]
+        return min(values) if direction(recipe) == "minimise" else max(values)
+
+    def _end(self, run: Run) -> None:
+        if not self.keep:
+            shutil.rmtree(run.folder, ignore_errors=True)
+
+
+def trial_of(recipe: Recipe, records: "Dataset", scenario: Scenario, folder: str | os.PathLike, keep: bool = False) -> Training:
+    """A trial that trains this recipe on these records, for `workers.search`."""
+    return Training(recipe, records, scenario, Path(folder), keep)
+
+
+def direction(recipe: Recipe) -> str:
+    """`minimise` the validation loss, `maximise` every other `monitor`."""
+    return "minimise" if recipe.monitor == "validation_loss" else "maximise"
+
+
+def measured(row: dict[str, Any], monitor: str) -> float | None:
+    """The monitor's value in a row of metrics.jsonl; None where it was not measured at that step."""
+    if monitor in row:
+        return row[monitor]
+    return (row.get("validation") or {}).get(monitor)
+
+
+def forget(trial: Training, tried: Iterable[Settings]) -> int:
+    """Delete what the frozen layers gave for trials of these settings; gives how many stores that were. Only when no trial runs."""
+    root, deleted = places.cache_folder() / "frozen", 0
+    owners = {f"{trial.scenario.name}/{trial.name(settings)}" for settings in tried}
+    for manifest in root.glob("*/manifest.json"):
+        if str(files.read_json(manifest).get("owner", "")).split(":")[0] in owners:
+            shutil.rmtree(manifest.parent, ignore_errors=True)
+            deleted += 1
+    return deleted
+
+
+class _Watching:
+    """`on_step` of a trial: reports what is measured, first what was measured before the training was killed and went on."""
+
+    def __init__(self, monitor: str, run: Run, report: Report) -> None:
+        self.monitor, self.run, self.report = monitor, run, report
+        self.count, self.began = 0, False
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        import optuna
+
+        if not self.began:
+            self.began = True
+            for earlier in self.run.metrics():
+                if earlier["step"] < row["step"]:
+                    with contextlib.suppress(optuna.TrialPruned):
+                        self._look(earlier)
+        with contextlib.suppress(optuna.TrialPruned) if row["step"] == row["steps"] else contextlib.nullcontext():
+            self._look(row)
+
+    def _look(self, row: dict[str, Any]) -> None:
+        value = measured(row, self.monitor)
+        if value is not None:
+            self.count += 1
+            self.report(self.count, value)
+
+
+@contextlib.contextmanager
+def _runs_in(folder: str | os.PathLike) -> Iterator[None]:
+    """Meanwhile this process keeps runs in this folder."""
+    had = os.environ.get("LABKIT_RUNS")
+    os.environ["LABKIT_RUNS"] = str(folder)
+    try:
+        yield
+    finally:
+        if had is None:
+            del os.environ["LABKIT_RUNS"]
+        else:
+            os.environ["LABKIT_RUNS"] = had

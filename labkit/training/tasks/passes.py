@@ -1,0 +1,59 @@
+"""Examples through an encoder: padded batches of similar length, and the outputs of all of them without gradients."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from labkit.training.tasks.task import Example, Outputs
+
+if TYPE_CHECKING:
+    import torch
+
+_PASS_TOKENS = 16384
+
+
+def parts(lengths: list[int], micro_tokens: int) -> list[list[int]]:
+    """Places of texts of these lengths in parts of at most `micro_tokens` tokens, padding counted, at least one text each; short ones first."""
+    found: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        if not found or (len(found[-1]) + 1) * lengths[place] > micro_tokens:
+            found.append([])
+        found[-1].append(place)
+    return found
+
+
+def collate(texts: "list[tuple[tuple[int, ...], tuple[int, ...]]]", device: str = "cpu") -> "dict[str, torch.Tensor]":
+    """A padded batch of (tokens, segments): `input_ids`, `attention_mask` and `token_type_ids`, int64 (texts, tokens)."""
+    import torch
+
+    longest = max(len(tokens) for tokens, _ in texts)
+    batch = {name: torch.zeros(len(texts), longest, dtype=torch.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
+    for place, (tokens, segments) in enumerate(texts):
+        batch["input_ids"][place, : len(tokens)] = torch.tensor(tokens)
+        batch["attention_mask"][place, : len(tokens)] = 1
+        batch["token_type_ids"][place, : len(segments)] = torch.tensor(segments, dtype=torch.int64)
+    return {name: value.to(device) for name, value in batch.items()}
+
+
+def run(model: "torch.nn.Module", examples: list[Example], device: str = "cpu", pass_tokens: int = _PASS_TOKENS) -> Outputs:
+    """The outputs of every head for every example, and the embeddings under "", as float32 arrays in the order of the examples."""
+    found: Outputs = {}
+    for places, outputs in _passes(model, examples, device, pass_tokens):
+        for name, values in outputs.items():
+            kept = found.setdefault(name, [None] * len(examples))
+            for place, value in zip(places, values.float().cpu().numpy(), strict=True):
+                whole = value.ndim == 1
+                kept[place] = value if whole else value[: len(examples[place].tokens)]
+    return found
+
+
+def _passes(model: "torch.nn.Module", examples: list[Example], device: str, pass_tokens: int) -> "Iterator[tuple[list[int], dict[str, torch.Tensor]]]":
+    import torch
+
+    was = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for places in parts([len(example.tokens) for example in examples], pass_tokens):
+                yield places, model(collate([(examples[place].tokens, examples[place].segments) for place in places], device))
+    finally:
+        model.train(was)
