@@ -40,10 +40,9 @@ class Checkpoint:
         """What an engine must have loaded to answer for it now; LabError where it must not be served."""
         if self.run is None:
             return BASE, models.resolve(self.base_name).sha256
-        manifest = self.run.manifest()
         if problems := runs.verify(self.run):
             raise serving.damaged(self.run, problems)
-        return str(self.run.folder), manifest["adapter"]["sha256"]
+        return str(self.run.folder), self.run.weights_sha256()
 
     def open(self) -> Engine:
         """An engine of its own."""
@@ -90,6 +89,8 @@ def _runs(scenario_name: str, missing: dict[str, str]) -> Iterator[Checkpoint]:
             continue
         try:
             state = run.state()
+            if state == "done" and not run.writes():
+                continue  # it gives labels, and cannot be chatted with
             if state == "done":
                 yield Checkpoint(run.key, run.scenario, run.manifest()["base"]["name"], run)
                 continue

@@ -72,7 +72,7 @@ def card(checkpoint: Checkpoint, language: str) -> str:
     if "data" in manifest and "finished" in manifest:
         when = say("card_when", language, day=safe(manifest["finished"][:10]), train=manifest["data"]["train"])
     base = safe(checkpoint.base_name.rstrip("/").rsplit("/", 1)[-1])
-    hashes = f"<code>{files.short(manifest['adapter']['sha256'])}</code>"
+    hashes = f"<code>{files.short((manifest.get('adapter') or manifest['model'])['sha256'])}</code>"
     made = f"<p>{say('card_run', language, base=base, when=when)} {say('weights_adapter', language)} {hashes}</p>"
     try:
         scores = _scores(checkpoint, language)

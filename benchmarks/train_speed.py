@@ -3,10 +3,14 @@
 Both train the same records (600 of Banking77 where `../shared/data` is there, else of the lab's samples) on the same base with
 LoRA of the same rank, for 3 epochs at the same effective batch size; TRL with its defaults (`use_cpu=True`), labkit with its
 own, except that it leaves out no tokens (`token_drop=0`), so that both sides learn from all of them.
-Each training is a process of its own, the two in turn. Speed counts the records' real tokens, prompt and answer, no padding,
+A second TRL is set as well as it can be on a processor: number format, packing, no checkpointing; the script searches and says which.
+Each training is a process of its own, the sides in turn. Speed counts the records' real tokens, prompt and answer, no padding,
 over the wall time of the training call (labkit's run of the frozen layers included, loading and saving left out on both sides).
 
-    .venv/bin/python benchmarks/train_speed.py [--quick] [--seeds 3] [--only labkit]
+`matmul_share` is another question: how much of a plain LoRA step on all layers its matrix products would take at the machine's best
+rate.
+
+    .venv/bin/python benchmarks/train_speed.py [--quick] [--seeds 3] [--only labkit] [--set layers=6]
 """
 
 import argparse
@@ -70,16 +74,13 @@ def held_out_loss(model, encoded) -> float:
     return total / count
 
 
-def one(side: str, rows: int, seed: int, rate: float | None) -> dict:
+def one(side: str, rows: int, seed: int, settings: dict, epochs: int = EPOCHS) -> dict:
     """Train one side in this process; gives tokens/s, seconds, held-out loss, peak memory."""
     import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     from labkit import models, records
-    from labkit.training import trainer
     from labkit.training.examples import encode
-    from labkit.training.recipe import Recipe
 
     torch.set_num_threads(os.cpu_count())
     data, scenario = load(rows, seed)
@@ -88,95 +89,193 @@ def one(side: str, rows: int, seed: int, rate: float | None) -> dict:
     train = encode(records.in_split(data, "train"), scenario, tokenizer, 1024)
     test = encode(records.in_split(data, "test"), scenario, tokenizer, 1024)
     with tempfile.TemporaryDirectory() as work:
-        os.environ["LABKIT_RUNS"] = work
-        if side == "labkit":
-            os.environ["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
-            recipe = Recipe(scenario="speed", name=f"seed{seed}", rank=RANK, alpha=2 * RANK, epochs=EPOCHS, batch_size=BATCH, seed=seed,
-                            token_drop=0.0, **({"learning_rate": rate} if rate else {}))
-            run = trainer.Run(trainer.runs.folder_for("speed", recipe.name))
-            training = trainer._Training(recipe, data, scenario, run, None, None, None)
-            training.base = base
-            training._encode()
-            training._begin_folder()
-            training._load_model()
-            began = time.perf_counter()
-            training._prepare_stores()
-            training._loop()
-            seconds = time.perf_counter() - began
-            training._finish()
-            whole = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
-            model = PeftModel.from_pretrained(whole, training.run.adapter_folder)
-        else:
-            from datasets import Dataset
-            from peft import LoraConfig
-            from trl import SFTConfig, SFTTrainer
-
-            pairs = [{"prompt": records.prompt(row, scenario),
-                      "completion": [{"role": "assistant", "content": records.target(row, scenario)}]}
-                     for row in records.in_split(data, "train")]
-            config = SFTConfig(output_dir=work, use_cpu=True, num_train_epochs=EPOCHS, per_device_train_batch_size=BATCH,
-                               seed=seed, report_to="none", save_strategy="no", disable_tqdm=True,
-                               **({"learning_rate": rate} if rate else {}))
-            model = AutoModelForCausalLM.from_pretrained(base.folder)
-            sft = SFTTrainer(model=model, args=config, train_dataset=Dataset.from_list(pairs), processing_class=tokenizer,
-                             peft_config=LoraConfig(r=RANK, task_type="CAUSAL_LM"))
-            began = time.perf_counter()
-            sft.train()
-            seconds = time.perf_counter() - began
-            model = sft.model.float()
-        loss = held_out_loss(model, test)
-    return {"tokens_per_s": train.tokens * EPOCHS / seconds, "seconds": seconds, "heldout_loss": loss,
-            "tokens": train.tokens * EPOCHS, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+        seconds, model = (_labkit if side == "labkit" else _trl)(work, data, scenario, base, tokenizer, seed, settings, epochs)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        loss = held_out_loss(model.float(), test)
+    tokens = train.tokens * epochs
+    return {"tokens_per_s": tokens / seconds, "seconds": seconds, "heldout_loss": loss, "tokens": tokens, "peak_gb": peak,
+            "settings": settings}
 
 
-def run(side: str, rows: int, seed: int, rate: float | None = None) -> dict:
+def _labkit(work, data, scenario, base, tokenizer, seed: int, settings: dict, epochs: int):
+    """(seconds of the frozen layers and of the steps, the adapted model)."""
+    from labkit.evaluation import predict
+    from labkit.training import trainer
+    from labkit.training.recipe import Recipe
+
+    os.environ["LABKIT_RUNS"] = work
+    recipe = Recipe(**{"scenario": "speed", "name": f"seed{seed}", "rank": RANK, "alpha": 2 * RANK, "epochs": epochs, "batch_size": BATCH,
+                       "seed": seed, "token_drop": 0.0, **settings})
+    only = data.filter(lambda split: split == "train", input_columns=["split"])
+    run = trainer.train(recipe, only, scenario)
+    told = run.manifest()["training"]
+    return told["prepare_seconds"] + told["seconds"], predict.load(base, run.learned_folder, "fp32")
+
+
+def _trl(work, data, scenario, base, tokenizer, seed: int, settings: dict, epochs: int):
+    """(seconds of `train()`, the adapted model). `dtype` is the model's number format, all else goes to SFTConfig."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    from labkit import records
+
+    own = dict(settings)
+    dtype = {"dtype": getattr(torch, own.pop("dtype"))} if "dtype" in own else {}
+    pairs = [{"prompt": records.prompt(row, scenario), "completion": [{"role": "assistant", "content": records.target(row, scenario)}]}
+             for row in records.in_split(data, "train")]
+    config = SFTConfig(output_dir=work, use_cpu=True, num_train_epochs=epochs, per_device_train_batch_size=BATCH, seed=seed,
+                       report_to="none", save_strategy="no", disable_tqdm=True, **own)
+    sft = SFTTrainer(model=AutoModelForCausalLM.from_pretrained(base.folder, **dtype), args=config, train_dataset=Dataset.from_list(pairs),
+                     processing_class=tokenizer, peft_config=LoraConfig(r=RANK, task_type="CAUSAL_LM"))
+    began = time.perf_counter()
+    sft.train()
+    return time.perf_counter() - began, sft.model
+
+
+# What TRL may be set to on a processor, beside its defaults. Packing joins records up to max_length, so that a batch of 8 holds far
+# more of them: fewer steps over the same tokens.
+TUNED = [{"gradient_checkpointing": False, **format_, **packing}
+         for format_ in ({}, {"bf16": False, "dtype": "bfloat16"}, {"bf16": False, "dtype": "float32"})
+         for packing in ({}, {"packing": True, "max_length": 512})]
+
+
+def matmul_share(rows: int, seed: int) -> dict:
+    """How much of a step of LoRA on all layers its matrix products would take at the machine's best bfloat16 rate, in this process."""
+    import torch
+
+    from labkit import models, records
+    from labkit.training import chat_data
+    from labkit.training.chat import CachedChat
+    from labkit.training.recipe import Recipe
+    from labkit.training.world import World
+
+    torch.set_num_threads(os.cpu_count())
+    data, scenario = load(rows, seed)
+    base = models.resolve()
+    rate = 0.0
+    for size in (512, 1024, 2048):
+        left, right = torch.randn(size, size).bfloat16(), torch.randn(size, size).bfloat16()
+        for _ in range(8):
+            at = time.perf_counter()
+            left @ right
+            rate = max(rate, 2 * size**3 / (time.perf_counter() - at))
+    found = []
+    for batch in (8, 16, 32):
+        recipe = Recipe(scenario="speed", rank=RANK, alpha=2 * RANK, batch_size=batch, layers=0, token_drop=0.0, precision="bf16",
+                        seed=seed)
+        learner = CachedChat(recipe, base, chat_data.read(recipe, records.in_split(data, "train"), scenario, base))
+        learner.prepare("speed")
+        plan = learner.plan()
+        taken = []
+        for index, (_, places) in enumerate(plan[:8]):
+            work = flops(learner, places)
+            at = time.perf_counter()
+            learner.step(places, index, World())
+            taken.append((work / rate) / (time.perf_counter() - at))
+            learner.drop_gradients()
+        found.append({"batch": batch, "share": round(statistics.median(taken[2:]), 4)})
+    return {"matmul_share": max(each["share"] for each in found), "gflops": round(rate / 1e9, 1), "by_batch": found,
+            "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+
+
+def flops(learner, places: list[int]) -> float:
+    """Floating-point operations of the matrix products that a step of these records needs: the frozen maps there and back (4 a weight and
+    token), LoRA's there and back (6), attention over each token's own past (6 x 2 products), and the scores of answer tokens. The system
+    prompt counts once a batch: what need not be computed is no work done."""
+    config, data = learner.model.config, learner.data.train
+    groups = {data.examples[row].group for row in places}
+    starts = {group: len(data.prefixes[group]) for group in groups}
+    own = {row: len(data.examples[row].tokens) - starts[data.examples[row].group] for row in places}
+    tokens = sum(own.values()) + sum(starts.values())
+    frozen = lora = 0
+    for name, parameter in learner.parts.upper.named_parameters():
+        if parameter.ndim == 2 and "lora_" in name:
+            lora += parameter.numel()
+        elif parameter.ndim == 2 and "layers" in name:
+            frozen += parameter.numel()
+    pairs = sum(length**2 / 2 for length in starts.values())
+    pairs += sum(length**2 / 2 + length * starts[data.examples[row].group] for row, length in own.items())
+    size = config.num_attention_heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+    answers = sum(data.examples[row].answer_tokens for row in places)
+    attention = 6 * 2 * pairs * size * config.num_hidden_layers
+    return tokens * (4 * frozen + 6 * lora) + attention + 4 * answers * config.vocab_size * config.hidden_size
+
+
+def run(side: str, rows: int, seed: int, settings: dict | None = None, epochs: int = EPOCHS) -> dict:
     """`one` in a process of its own; labkit's cache of frozen layers is always empty at the start."""
-    command = [sys.executable, __file__, "--side", side, "--rows", str(rows), "--seed", str(seed)]
+    command = [sys.executable, __file__, "--side", side, "--rows", str(rows), "--seed", str(seed), "--settings", json.dumps(settings or {}),
+               "--epochs", str(epochs)]
     with tempfile.TemporaryDirectory() as cache:
         from labkit import places
 
         models_folder = places.cache_folder() / "models"
         models_folder.mkdir(parents=True, exist_ok=True)
         (Path(cache) / "models").symlink_to(models_folder)
-        done = subprocess.run(command + (["--rate", str(rate)] if rate else []), capture_output=True, text=True,
-                              env={**os.environ, "LABKIT_CACHE": cache, "HF_HUB_OFFLINE": "1"})
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LABKIT_CACHE": cache, "HF_HUB_OFFLINE": "1"})
     if done.returncode:
         raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
     found = json.loads(done.stdout.splitlines()[-1])
-    print(f"{side:7s} seed {seed}: {found['tokens_per_s']:7.1f} tokens/s, held-out loss {found['heldout_loss']:.4f}, "
-          f"peak {found['peak_gb']:.2f} GB, {found['seconds']:.0f} s", flush=True)
+    if "tokens_per_s" in found:
+        print(f"{side:7s} seed {seed}: {found['tokens_per_s']:7.1f} tokens/s, held-out loss {found['heldout_loss']:.4f}, "
+              f"peak {found['peak_gb']:.2f} GB, {found['seconds']:.0f} s, {found['settings']}", flush=True)
     return found
+
+
+def tuned(rows: int) -> dict:
+    """TRL's fastest settings on a quarter of the records, one epoch each."""
+    tried = [(run("trl", max(16, rows // 4), 0, settings, 1)["tokens_per_s"], settings) for settings in TUNED]
+    return max(tried, key=lambda pair: pair[0])[1]
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--quick", action="store_true", help="16 records, one seed")
+    arguments.add_argument("--quick", action="store_true", help="16 records, one seed, one of TRL's settings")
     arguments.add_argument("--seeds", type=int, default=3)
-    arguments.add_argument("--only", choices=["labkit", "trl"])
+    arguments.add_argument("--only", choices=["labkit", "trl", "tuned", "share"], help="one side alone")
+    arguments.add_argument("--set", action="append", default=[], help="a setting of labkit's recipe, KEY=VALUE")
     arguments.add_argument("--side", help=argparse.SUPPRESS)
     arguments.add_argument("--rows", type=int, default=600)
     arguments.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
-    arguments.add_argument("--rate", type=float, help=argparse.SUPPRESS)
+    arguments.add_argument("--settings", default="{}", help=argparse.SUPPRESS)
+    arguments.add_argument("--epochs", type=int, default=EPOCHS, help=argparse.SUPPRESS)
     chosen = arguments.parse_args()
-    if chosen.side:
-        print(json.dumps(one(chosen.side, chosen.rows, chosen.seed, chosen.rate)))
-        return
     from labkit import models, process
 
     process.prepare()
+    if chosen.side == "share":
+        print(json.dumps(matmul_share(chosen.rows, chosen.seed)))
+        return
+    if chosen.side:
+        print(json.dumps(one(chosen.side, chosen.rows, chosen.seed, json.loads(chosen.settings), chosen.epochs)))
+        return
+    from labkit.cli_words import settings
+
     models.resolve()
     rows, seeds = (16, 1) if chosen.quick else (chosen.rows, chosen.seeds)
-    found: dict[str, list[dict]] = {"labkit": [], "trl": []}
+    wanted = ("labkit", "trl", "tuned", "share") if chosen.only is None else (chosen.only,)
+    best = (TUNED[2] if chosen.quick else tuned(rows)) if "tuned" in wanted else {}
+    found: dict[str, list[dict]] = {"labkit": [], "trl": [], "tuned": []}
     for seed in range(seeds):
         for side in found:
-            if chosen.only in (None, side):
-                found[side].append(run(side, rows, seed))
+            if side in wanted:
+                own = settings(chosen.set) if side == "labkit" else best if side == "tuned" else {}
+                found[side].append(run("trl" if side == "tuned" else side, rows, seed, own))
+    share = run("share", min(rows, 300), 0) if "share" in wanted else {}
+    ratio = lambda key, side: statistics.median(  # noqa: E731
+        ours[key] / theirs[key] for ours, theirs in zip(found["labkit"], found[side], strict=True))
     claims = {}
-    if all(found.values()):
-        pairs = list(zip(found["labkit"], found["trl"], strict=True))
-        claims = {"train_ratio_vs_trl": round(statistics.median(a["tokens_per_s"] / b["tokens_per_s"] for a, b in pairs), 2),
-                  "heldout_loss_ratio": round(statistics.median(a["heldout_loss"] / b["heldout_loss"] for a, b in pairs), 4)}
-    print(json.dumps({"claims": claims, "detail": {"rows": rows, "rank": RANK, "epochs": EPOCHS, "batch": BATCH, **found}}))
+    if found["labkit"] and found["trl"]:
+        claims = {"train_ratio_vs_trl": round(ratio("tokens_per_s", "trl"), 2),
+                  "heldout_loss_ratio": round(ratio("heldout_loss", "trl"), 4)}
+    if found["labkit"] and found["tuned"]:
+        claims |= {"train_ratio_vs_trl_tuned": round(ratio("tokens_per_s", "tuned"), 2)}
+    if share:
+        claims |= {"matmul_share": share["matmul_share"]}
+    detail = {"rows": rows, "rank": RANK, "epochs": EPOCHS, "batch": BATCH, "tuned": best, "share": share, "runs": found}
+    print(json.dumps({"claims": claims, "detail": detail}))
 
 
 if __name__ == "__main__":

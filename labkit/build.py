@@ -66,7 +66,7 @@ def is_current(run: Run) -> bool:
     if run.state() != "done":
         return False
     found = run.evaluation()
-    return bool(found) and found.get("adapter") == run.manifest()["adapter"]["sha256"]
+    return bool(found) and found.get("adapter") == run.weights_sha256()
 
 
 def build(recipe: Recipe, source: Source, on_step: Callable[[dict[str, Any]], None] | None = None,

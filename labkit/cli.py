@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from labkit import __version__, cli_label, models, process
+from labkit import __version__, cli_label, cli_train, models, process
+from labkit.cli_words import checked_language, settings
 from labkit.errors import LabError
 
 app = typer.Typer(name="labkit", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -17,6 +18,10 @@ app = typer.Typer(name="labkit", no_args_is_help=True, pretty_exceptions_enable=
 votes_app = typer.Typer(no_args_is_help=True, help="The votes of the Compare page.")
 app.add_typer(votes_app, name="votes")
 app.add_typer(cli_label.app, name="label")
+app.add_typer(cli_train.runs_app, name="runs")
+app.command(epilog="Example: labkit train -s legal --name careful --set learning_rate=0.0005 --set epochs=5")(cli_train.train)
+app.command(epilog="Example: labkit search my-recipe.toml --trials 30 --workers 2")(cli_train.search)
+app.command(epilog="Example: labkit prefer -s legal --start legal/default")(cli_train.prefer)
 
 ScenarioNames = Annotated[list[str] | None, typer.Option("--scenario", "-s", help="A scenario; may be given several times.")]
 ScenarioName = Annotated[str, typer.Option("--scenario", "-s", help="The scenario.")]
@@ -51,13 +56,13 @@ def build(scenario: ScenarioNames = None, source: Source = None, map: Mapping = 
     steps = plans.read(plan) if plan else None
     name = Path(source).stem if source and name == "default" else name
     for each in scenario or scenarios.names():
-        recipe = building.recipe_for(each, name, base=base, **_settings(set))
+        recipe = building.recipe_for(each, name, base=base, **settings(set))
         folder = runs.folder_for(each, name)
         data = building.from_file(each, source, map, name, typer.echo, steps) if source else building.from_samples(each)
         if not source and building.is_current(runs.Run(folder)):
             typer.echo(f"{each}/{name}: ready")
             continue
-        with _bars(f"{each}/{name}") as (on_prepare, on_step):
+        with cli_train.watched(runs.Run(folder), recipe, []) as (on_prepare, on_step):
             run = building.build(recipe, data, on_step, on_prepare, typer.echo)
         typer.echo(_summary(run))
 
@@ -85,12 +90,12 @@ def prepare(scenario: Annotated[str | None, typer.Option("--scenario", "-s", hel
     from labkit.data import plan as plans
 
     if steps:
-        return _list_steps(_language(language))
+        return _list_steps(checked_language(language))
     if not scenario or not source or not out:
         raise LabError("prepare needs --scenario, --source and --out; example: "
                        "labkit prepare -s customer_service --source mine.csv --out mine.jsonl")
     known = scenarios.load(scenario)
-    chosen = mapping.parse(map, known) if map else _guessed(collect.preview(source), known, _language(language), yes)
+    chosen = mapping.parse(map, known) if map else _guessed(collect.preview(source), known, checked_language(language), yes)
     with _named_bars() as tell:
         done = preparation.prepare(source, known, out, mapping=chosen, labels=labels, plan=plans.read(plan) if plan else None,
                                    processes=processes, engine=engine, seed=seed, license=license, page_language=language,
@@ -114,28 +119,6 @@ def vault(path: Annotated[Path, typer.Argument(help="A file that `labkit prepare
             typer.echo(files.canonical_json(entry))
 
 
-@app.command(epilog="Example: labkit train -s legal --name careful --set learning_rate=0.0005 --set epochs=5")
-def train(scenario: Annotated[str | None, typer.Option("--scenario", "-s", help="The scenario.")] = None,
-          recipe: Annotated[Path | None, typer.Option(help="A recipe file (TOML); --set changes it.")] = None,
-          name: Annotated[str | None, typer.Option(help="The run's name.")] = None,
-          set: Settings = None, base: Base = None) -> None:
-    """Train one run on a scenario's sample data, or go on with it; see `labkit evaluate` for what comes next."""
-    import dataclasses
-
-    from labkit import build as building
-    from labkit.training import recipe as recipes
-    from labkit.training import trainer
-
-    changes = {"name": name, "base": base, "scenario": scenario, **_settings(set)}
-    plain = dataclasses.asdict(recipes.read(recipe)) if recipe else {}
-    plain |= {key: value for key, value in changes.items() if value is not None}
-    chosen = recipes.from_dict(plain, str(recipe) if recipe else "train")
-    source = building.from_samples(chosen.scenario)
-    with _bars(f"{chosen.scenario}/{chosen.name}") as (on_prepare, on_step):
-        run = trainer.train(chosen, source.records, source.scenario, on_step, on_prepare)
-    typer.echo(f"{run.key}: trained; {run.folder}")
-
-
 @app.command(epilog="Example: labkit evaluate finance/default")
 def evaluate(run: Annotated[str | None, typer.Argument(help="The run, SCENARIO/NAME.")] = None,
              table: Annotated[bool, typer.Option("--table", help="Print the default runs' results as Markdown.")] = False,
@@ -145,7 +128,7 @@ def evaluate(run: Annotated[str | None, typer.Argument(help="The run, SCENARIO/N
     from labkit.evaluation import report
 
     if table:
-        typer.echo(report.table([runs.find(f"{name}/default") for name in scenarios.names()], _language(language)))
+        typer.echo(report.table([runs.find(f"{name}/default") for name in scenarios.names()], checked_language(language)))
         return
     if not run:
         raise LabError("which run? labkit runs lists them; example: labkit evaluate finance/default")
@@ -168,7 +151,7 @@ def chat(run: Annotated[str, typer.Argument(help="A run (SCENARIO/NAME), or a sc
 
     scenario, engine = _open(run, base_only)
     try:
-        system = {"role": "system", "content": scenario.system_prompt(_language(language))}
+        system = {"role": "system", "content": scenario.system_prompt(checked_language(language))}
         history: list[dict[str, str]] = []
         for question in [prompt] if prompt is not None else _questions():
             history.append({"role": "user", "content": question})
@@ -194,7 +177,8 @@ def compare(scenario: Annotated[str, typer.Argument(help="The scenario.")],
     for name in names:
         chosen, engine = _open(scenario if name == "base" else f"{scenario}/{name}", name == "base")
         try:
-            messages = [{"role": "system", "content": chosen.system_prompt(_language(language))}, {"role": "user", "content": prompt}]
+            system = {"role": "system", "content": chosen.system_prompt(checked_language(language))}
+            messages = [system, {"role": "user", "content": prompt}]
             weights = engine.weights
             shown = f"base {files.short(weights.base)}, " + (f"adapter {files.short(weights.adapter)}" if weights.adapter else "no adapter")
             typer.echo(f"── {name} ({shown}) ──")
@@ -212,27 +196,6 @@ def app_(port: Annotated[int, typer.Option(min=1, max=65535)] = 7860) -> None:
     from apps import main as web
 
     web.launch(port=port)
-
-
-@app.command(epilog="Example: labkit runs")
-def runs() -> None:
-    """List the runs with their state; damaged ones with what is wrong."""
-    from labkit import runs as catalogue
-
-    found = catalogue.catalogue()
-    if not found:
-        typer.echo("no runs yet; `labkit build` trains the four scenarios")
-    for run in found:
-        state = run.state()
-        line = f"{run.key:40s} {state:9s}"
-        if state == "done":
-            training = run.manifest()["training"]
-            line += f" loss {training['loss']:.3f}  {training['seconds']:.0f} s  {'evaluated' if run.evaluation() else 'not evaluated'}"
-        elif state == "damaged":
-            line += " " + "; ".join(catalogue.verify(run))
-        elif rows := run.metrics():
-            line += f" step {rows[-1]['step']} of {rows[-1]['steps']}"
-        typer.echo(line)
 
 
 @app.command(epilog="Example: labkit doctor")
@@ -344,30 +307,6 @@ def _named_bars():
             bar.close()
 
 
-def _settings(pairs: list[str] | None) -> dict[str, Any]:
-    """`KEY=VALUE` pairs as TOML values; a bare word is a text."""
-    import tomllib
-
-    found = {}
-    for pair in pairs or []:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise LabError(f"--set: {pair!r} is not of the form KEY=VALUE; example: --set epochs=5")
-        try:
-            found[key.strip()] = tomllib.loads(f"x = {value}")["x"]
-        except tomllib.TOMLDecodeError:
-            found[key.strip()] = value
-    return found
-
-
-def _language(language: str) -> str:
-    from labkit.scenarios import LANGUAGES
-
-    if language not in LANGUAGES:
-        raise LabError(f"--language must be {' or '.join(LANGUAGES)}, not {language!r}")
-    return language
-
-
 def _open(name: str, base_only: bool):
     """(scenario, engine) of a run, or of a scenario's base model."""
     from labkit import runs, scenarios, serving
@@ -387,31 +326,6 @@ def _questions() -> Iterator[str]:
             return
         if question.strip():
             yield question
-
-
-@contextlib.contextmanager
-def _bars(title: str):
-    """Progress in the terminal: (on_prepare, on_step) for `trainer.train`."""
-    from tqdm import tqdm
-
-    bars: dict[str, tqdm] = {}
-
-    def on_prepare(done: int, total: int) -> None:
-        if "prepare" not in bars:
-            bars["prepare"] = tqdm(total=total, desc=f"{title} frozen layers", unit=" records")
-        bars["prepare"].update(done - bars["prepare"].n)
-
-    def on_step(row: dict[str, Any]) -> None:
-        if "train" not in bars:
-            bars["train"] = tqdm(total=row["steps"], initial=row["step"] - 1, desc=f"{title} training", unit=" steps")
-        bars["train"].set_postfix_str(f"loss {row['loss']:.3f}, {row['tokens_per_second']:.0f} tokens/s")
-        bars["train"].update(1)
-
-    try:
-        yield on_prepare, on_step
-    finally:
-        for bar in bars.values():
-            bar.close()
 
 
 def _summary(run) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from labkit.cli_words import checked_language
 from labkit.errors import LabError
 
 app = typer.Typer(no_args_is_help=True, help="Label with people: an Argilla server, push and pull, quality, cost.")
@@ -168,7 +169,7 @@ def quality(scenario: ScenarioName, language: Language = "en", source: Source = 
     from labkit.labeling.quality import report
 
     found, known = tasks.quality(scenario, source if gold else None)
-    typer.echo(report.table(found, known, _language(language)))
+    typer.echo(report.table(found, known, checked_language(language)))
     if out:
         files.write_json(out, found)
 
@@ -192,7 +193,7 @@ def next_(scenario: ScenarioName, source: Source = None, count: Annotated[int, t
     from labkit import records as recs
     from labkit.labeling import selection, tasks
 
-    language = _language(language)
+    language = checked_language(language)
     if strategies:
         for name, title in selection.STRATEGIES.items():
             typer.echo(f"{name}: {title[language]}")
@@ -214,7 +215,7 @@ def cost(scenario: ScenarioName, source: Source = None, more: Annotated[int, typ
     """What further labels cost, and what they buy: the learning curve of the labels there are, and its forecast."""
     from labkit.labeling import tasks
 
-    for line in tasks.cost(scenario, source, more, wage, seconds, _language(language)):
+    for line in tasks.cost(scenario, source, more, wage, seconds, checked_language(language)):
         typer.echo(line)
 
 
@@ -255,11 +256,3 @@ def _write_pairs(found: Any, out: Path) -> None:
     preferences.write(found, out)
     typer.echo(f"{out}: {len(found.pairs):,} pairs; left out: {found.ties:,} ties, {found.both_bad:,} both bad, {found.split:,} undecided, "
                f"{found.same:,} the same answer")
-
-
-def _language(language: str) -> str:
-    from labkit.scenarios import LANGUAGES
-
-    if language not in LANGUAGES:
-        raise LabError(f"--language must be one of {', '.join(LANGUAGES)}, not {language!r}")
-    return language

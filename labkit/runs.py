@@ -4,7 +4,9 @@
     recipe.toml      how it was trained
     metrics.jsonl    a row a step: step, epoch, loss, learning_rate, gradient_norm, tokens_per_second, seconds
     checkpoint/      the last state of an unfinished training
-    adapter/         adapter_config.json and adapter_model.safetensors, as PEFT writes them
+    adapter/         adapter_config.json and adapter_model.safetensors, as PEFT writes them; or, where the base's own weights learned,
+    model/           the whole model, as transformers writes it
+    heads.json, heads.safetensors    an encoder's heads
     manifest.json    written last by training, so that its existence means the run is complete
     evaluation.json, predictions.jsonl, README.md    written by the evaluation (the model card)
 
@@ -39,6 +41,28 @@ class Run:
     @property
     def adapter_folder(self) -> Path:
         return self.folder / "adapter"
+
+    @property
+    def learned_folder(self) -> Path:
+        """Where what was learned lies: the adapter's folder, or the model's where the base's own weights learned."""
+        whole = self.folder / "model"
+        return whole if whole.is_dir() else self.adapter_folder
+
+    @property
+    def weights_path(self) -> Path:
+        """The file of the weights that were learned; of a large model the first of several."""
+        if self.learned_folder == self.adapter_folder:
+            return self.adapter_folder / "adapter_model.safetensors"
+        return next(iter(sorted(self.learned_folder.glob("*.safetensors"))), self.learned_folder / "model.safetensors")
+
+    def weights_sha256(self) -> str:
+        """The sha256 of what was learned, by the manifest: what a server of this run must have loaded."""
+        manifest = self.manifest()
+        return (manifest.get("adapter") or manifest["model"])["sha256"]
+
+    def writes(self) -> bool:
+        """Whether it answers in words: a chat model, and not an encoder with heads."""
+        return self.manifest().get("task", "chat") == "chat"
 
     @cached_property
     def scenario(self) -> Scenario:

@@ -1,5 +1,6 @@
 """The live board: what it shows of a training, and that its buttons steer it."""
 
+import asyncio
 import functools
 import math
 import threading
@@ -192,6 +193,21 @@ def test_a_mistake_of_the_program_is_raised_with_its_place():
     with pytest.raises(KeyError) as caught:
         board.result(20)
     assert any(entry.name == "fails" for entry in caught.traceback) and "KeyError" in board.message.value
+
+
+def test_a_cell_can_wait_for_the_end_and_cancelling_it_stops_the_training():
+    board = LiveBoard("medical/mine")
+    board.start(slow_training(3))
+    assert asyncio.run(board.finished()) == "finished"
+    board.start(slow_training())
+
+    async def interrupted():
+        async with asyncio.timeout(0.2):
+            await board.finished()
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(interrupted())
+    assert board.result(20).startswith("stopped at")
 
 
 def test_a_board_can_be_started_again_but_not_twice_at_once():

@@ -31,7 +31,7 @@ def add(rows: Sequence[Mapping[str, Any]], records: "Dataset", scenario: Scenari
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(base.folder)
-    model = load(base, run.adapter_folder if run else None)
+    model = load(base, run.learned_folder if run else None)
     found = []
     with torch.inference_mode():
         for row, record in zip(rows, recs.rows(records), strict=True):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit import records as recs
+from labkit.errors import LabError
 from labkit.models import BaseModel
 from labkit.runs import Run
 from labkit.scenarios import Scenario, answers
@@ -39,12 +40,12 @@ BLOCK = 32  # places by which the buffers of a batch grow
 PLAIN_ATTENTION = ("llama", "mistral", "qwen2", "qwen3")
 
 
-def answer_many(base: BaseModel, adapter_folder: Path | None, prompts: list[Messages], max_tokens: int | list[int],
+def answer_many(base: BaseModel, learned: Path | None, prompts: list[Messages], max_tokens: int | list[int],
                 progress: Progress | None = None, precision: str = "auto") -> list[str]:
     """Greedy answers, in the order of the prompts, each ended by the model or cut off after `max_tokens` tokens.
 
     Args:
-        adapter_folder: a PEFT adapter for this base, or None for the base alone.
+        learned: a folder with a PEFT adapter for this base or a whole model (`Run.learned_folder`), or None for the base alone.
         prompts: chats that end where the assistant answers.
         max_tokens: one limit for all prompts, or one for each.
         precision: `auto` (bfloat16 where the machine multiplies it natively, else float32), `bf16` or `fp32`.
@@ -59,21 +60,29 @@ def answer_many(base: BaseModel, adapter_folder: Path | None, prompts: list[Mess
     tokenizer = AutoTokenizer.from_pretrained(base.folder)
     tokens = [chat_tokens(tokenizer, messages) for messages in prompts]
     limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else list(max_tokens)
-    written = generate(load(base, adapter_folder, precision), tokens, limits, end_tokens(base, tokenizer), progress)
+    written = generate(load(base, learned, precision), tokens, limits, end_tokens(base, tokenizer), progress)
     return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in written]
 
 
-def load(base: BaseModel, adapter_folder: Path | None = None, precision: str = "auto") -> "PreTrainedModel":
-    """The model ready to answer, on the GPU where there is one; the adapter is merged in float32 before rounding."""
+def load(base: BaseModel, learned: Path | None = None, precision: str = "auto") -> "PreTrainedModel":
+    """The model ready to answer, on the GPU where there is one; an adapter is merged in float32 before rounding.
+
+    Raises:
+        LabError: the adapter is a prefix or a prompt, which no weights can hold.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     dtype = torch.bfloat16 if best_precision(precision) == "bf16" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=dtype if adapter_folder is None else torch.float32)
-    if adapter_folder is not None:
-        from peft import PeftModel
+    adapted = learned is not None and (learned / "adapter_config.json").exists()
+    folder = base.folder if adapted or learned is None else learned
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32 if adapted else dtype)
+    if adapted:
+        from peft import PeftConfig, PeftModel
 
-        model = PeftModel.from_pretrained(model, adapter_folder).merge_and_unload()
+        if PeftConfig.from_pretrained(learned).is_prompt_learning:
+            raise LabError(f"{learned} holds a learned prefix or prompt, which cannot be merged into the base; choose another method")
+        model = PeftModel.from_pretrained(model, learned).merge_and_unload()
     model = model.to("cuda" if torch.cuda.is_available() else "cpu", dtype).eval()
     if model.device.type == "cpu" and dtype == torch.bfloat16:
         _pack(model)
@@ -137,7 +146,7 @@ def predict(records: "Dataset", scenario: Scenario, base: BaseModel, run: Run | 
     limits = limits or token_limits(records, scenario, base)
     prompts = [recs.prompt(record, scenario) for record in records]
     most = [limits[record["language"]] for record in records]
-    texts = answer_many(base, run.adapter_folder if run else None, prompts, most, progress)
+    texts = answer_many(base, run.learned_folder if run else None, prompts, most, progress)
     return [read_answer(scenario, record["id"], text) for record, text in zip(records, texts, strict=True)]
 
 

@@ -77,7 +77,7 @@ def measure(run: Run, records: "Dataset | None" = None, progress: Progress | Non
     if not len(test):
         raise LabError(f"the records for run {run.key} have no test split; give some of them split = test")
     limits = predict.token_limits(test, scenario, base)
-    adapter = files.sha256_of(run.adapter_folder / "adapter_model.safetensors")
+    adapter = files.sha256_of(run.weights_path)
     with _Bars(progress) as report:
         answers: dict[str, list[Row]] = {}
         seconds: dict[str, float] = {}

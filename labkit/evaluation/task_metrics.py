@@ -1,8 +1,8 @@
 """How good a model is at a task: the measures that each field of work publishes, by name.
 
-`score(names, truth, predicted, …)` gives any of `METRICS`; the functions beneath take and give plain Python values. What exists in a well-kept
-library comes from there: scikit-learn, scipy, sacrebleu, rouge-score, NLTK. Which metrics belong to which of GLUE's tasks is said in
-`labkit.training.tasks.formats.glue`. Intervals and the measures of a scenario's fields are in `labkit.evaluation.metrics`.
+`score(task, truth, predicted, …)` gives any of `METRICS`; the functions beneath take and give plain Python values. What exists in a
+well-kept library comes from there: scikit-learn, scipy, sacrebleu, rouge-score, NLTK. Which metrics belong to which of GLUE's
+tasks is said in `labkit.training.tasks.formats.glue`. Intervals and the measures of a scenario's fields are in `labkit.evaluation.metrics`.
 
 All values are shares from 0 to 1, correlations from -1 to 1; BLEU and chrF too are given as shares, a hundredth of what is often printed.
 """
@@ -29,50 +29,52 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 @dataclass(frozen=True)
 class Metric:
-    """A measure: `family` says what truth and predictions are (see `score`); higher is better for all but those of `error`."""
+    """A measure: its titles for people by language, and which way is better."""
 
-    family: str
     titles: dict[str, str]
     higher_is_better: bool = True
 
 
-def _titles(family: str, **names: tuple[str, str]) -> dict[str, Metric]:
-    return {name: Metric(family, {"en": en, "zh": zh}) for name, (en, zh) in names.items()}
+def _titles(**names: tuple[str, str]) -> dict[str, Metric]:
+    return {name: Metric({"en": en, "zh": zh}) for name, (en, zh) in names.items()}
 
 
 _CLASSES = {"accuracy": ("Accuracy", "准确率"), "f1": ("F1", "F1"), "precision": ("Precision", "精确率"), "recall": ("Recall", "召回率"),
             "macro_f1": ("Macro F1", "宏平均F1"), "macro_precision": ("Macro precision", "宏平均精确率"),
-            "macro_recall": ("Macro recall", "宏平均召回率"), "micro_f1": ("Micro F1", "微平均F1"), "weighted_f1": ("Weighted F1", "加权F1"),
-            "weighted_precision": ("Weighted precision", "加权精确率"), "weighted_recall": ("Weighted recall", "加权召回率"),
+            "macro_recall": ("Macro recall", "宏平均召回率"), "micro_f1": ("Micro F1", "微平均F1"),
+            "micro_precision": ("Micro precision", "微平均精确率"), "micro_recall": ("Micro recall", "微平均召回率"),
+            "weighted_f1": ("Weighted F1", "加权F1"), "weighted_precision": ("Weighted precision", "加权精确率"),
+            "weighted_recall": ("Weighted recall", "加权召回率"),
             "matthews": ("Matthews correlation", "马修斯相关系数")}
 # By task, as `TaskData.task` names it: the same name (f1) means another measure for another task.
 METRICS: dict[str, dict[str, Metric]] = {
-    "classify": _titles("classify", **_CLASSES),
-    "multi_label": _titles("multi_label", micro_f1=("Micro F1", "微平均F1"), macro_f1=("Macro F1", "宏平均F1"),
+    "classify": _titles(**_CLASSES),
+    "multi_label": _titles(micro_f1=("Micro F1", "微平均F1"), macro_f1=("Macro F1", "宏平均F1"),
                            weighted_f1=("Weighted F1", "加权F1"), exact_match=("All labels right", "全部标签正确")),
-    "regress": {**_titles("regress", pearson=("Pearson correlation", "皮尔逊相关"), spearman=("Spearman correlation", "斯皮尔曼相关")),
-                "mean_absolute_error": Metric("regress", {"en": "Mean absolute error", "zh": "平均绝对误差"}, False),
-                "mean_squared_error": Metric("regress", {"en": "Mean squared error", "zh": "均方误差"}, False)},
-    "tag": _titles("tag", entity_f1=("Entity F1", "实体F1"), entity_precision=("Entity precision", "实体精确率"),
+    "regress": {**_titles(pearson=("Pearson correlation", "皮尔逊相关"), spearman=("Spearman correlation", "斯皮尔曼相关")),
+                "mean_absolute_error": Metric({"en": "Mean absolute error", "zh": "平均绝对误差"}, False),
+                "mean_squared_error": Metric({"en": "Mean squared error", "zh": "均方误差"}, False)},
+    "tag": _titles(entity_f1=("Entity F1", "实体F1"), entity_precision=("Entity precision", "实体精确率"),
                    entity_recall=("Entity recall", "实体召回率"), accuracy=("Accuracy of tags", "标签准确率")),
-    "span": _titles("span", exact_match=("Exact match", "完全匹配"), f1=("F1 of words", "词F1"), has_answer_f1=("F1, answerable", "F1（有答案）"),
+    "span": _titles(exact_match=("Exact match", "完全匹配"), f1=("F1 of words", "词F1"), has_answer_f1=("F1, answerable", "F1（有答案）"),
                     no_answer_accuracy=("Accuracy, not answerable", "准确率（无答案）")),
-    "chat": _titles("chat", exact_match=("Exact match", "完全匹配"), f1=("F1 of words", "词F1"), rouge_1=("ROUGE-1", "ROUGE-1"),
+    "chat": _titles(exact_match=("Exact match", "完全匹配"), f1=("F1 of words", "词F1"), rouge_1=("ROUGE-1", "ROUGE-1"),
                     rouge_2=("ROUGE-2", "ROUGE-2"), rouge_l=("ROUGE-L", "ROUGE-L"), bleu=("BLEU", "BLEU"), chrf=("chrF", "chrF"),
                     meteor=("METEOR (exact and stem)", "METEOR（原词与词干）")),
-    "embed": _titles("embed", recall_at_1=("Recall at 1", "召回率@1"), recall_at_5=("Recall at 5", "召回率@5"),
+    "embed": _titles(recall_at_1=("Recall at 1", "召回率@1"), recall_at_5=("Recall at 5", "召回率@5"),
                      recall_at_10=("Recall at 10", "召回率@10"), mean_reciprocal_rank=("Mean reciprocal rank", "平均倒数排名"),
                      spearman=("Spearman of the cosine", "余弦的斯皮尔曼相关")),
 }
 
 
-def score(task: str, truth: Sequence[Any], predicted: Sequence[Any], names: Sequence[str] = (), languages: Sequence[str] | None = None) -> Values:
+def score(task: str, truth: Sequence[Any], predicted: Sequence[Any], names: Sequence[str] = (),
+          languages: Sequence[str] | None = None) -> Values:
     """Measures of a task's predictions.
 
     Args:
-        task: classify (truth and predicted: numbers or names of labels), multi_label (lists of labels), regress (numbers), tag (lists of BIO
-            tags), span (truth: lists of right answers, empty where there is none; predicted: texts, "" for no answer), chat (texts; truth
-            may be a list of texts each).
+        task: classify (truth and predicted: numbers or names of labels), multi_label (lists of labels), regress (numbers), tag (lists of
+            BIO tags), span (truth: lists of right answers, empty where there is none; predicted: texts, "" for no answer), chat (texts;
+            truth may be a list of texts each).
         names: which of `METRICS[task]`; empty: all.
         languages: of span and chat, each row's; Chinese is measured by characters. Without it all is English.
 
@@ -111,13 +113,15 @@ def _check(truth: Sequence[Any], predicted: Sequence[Any]) -> None:
 def classification(truth: Sequence[Any], predicted: Sequence[Any]) -> Values:
     """Accuracy, Matthews correlation, and precision, recall and F1 (scikit-learn's, a division by zero being 0).
 
-    Macro means over the labels that occur in truth or predictions. `f1`, `precision` and `recall` are those of label 1, as GLUE reports them
-    for MRPC and QQP, and are there only where every label is 0 or 1. The Matthews correlation of a constant is 0.
+    Macro means over the labels that occur in truth or predictions. `f1`, `precision` and `recall` are those of label 1, as GLUE reports
+    them for MRPC and QQP, and are there only where every label is 0 or 1. The Matthews correlation of a constant is 0.
     """
     from sklearn import metrics
 
     truth, predicted = list(truth), list(predicted)
-    found = {"accuracy": metrics.accuracy_score(truth, predicted), "matthews": metrics.matthews_corrcoef(truth, predicted)}
+    constant = len(set(truth)) == 1 or len(set(predicted)) == 1
+    found = {"accuracy": metrics.accuracy_score(truth, predicted),
+             "matthews": 0.0 if constant else metrics.matthews_corrcoef(truth, predicted)}
     averages = ["macro", "micro", "weighted"]
     if set(truth) | set(predicted) <= {0, 1}:
         averages.append("binary")
@@ -163,8 +167,8 @@ def regression(truth: Sequence[float], predicted: Sequence[float]) -> Values:
 
 
 def entities(truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Values:
-    """Precision, recall and F1 over all entities of all sentences: one is right where type, first and last word are. BIO, read strictly: an I-
-    that goes on with nothing begins nothing (seqeval's strict mode with IOB2). `accuracy` is over tags.
+    """Precision, recall and F1 over all entities of all sentences: one is right where type, first and last word are. BIO, read strictly: an
+    I- that goes on with nothing begins nothing (seqeval's strict mode with IOB2). `accuracy` is over tags.
 
     Raises:
         LabError: a sentence has other numbers of true and predicted tags.
@@ -183,7 +187,7 @@ def entities(truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]])
 
 
 def normalise_answer(text: str, language: str = "en") -> str:
-    """As SQuAD's evaluation script has it: lower case, without punctuation and articles, single spaces. Chinese: without Chinese marks as well."""
+    """As SQuAD's evaluation script has it: lower case, without punctuation and articles, single spaces; Chinese also without its marks."""
     text = text.lower()
     marks = string.punctuation + (_CHINESE_MARKS if language == "zh" else "")
     text = "".join(character for character in text if character not in marks)
@@ -241,13 +245,14 @@ def best_threshold(truth: Sequence[Sequence[str]], answered: Sequence[str], no_a
     return float(threshold), best / len(rows)
 
 
-def texts(truth: Sequence[str | Sequence[str]], predicted: Sequence[str], names: Sequence[str], languages: Sequence[str] | None = None) -> Values:
+def texts(truth: Sequence[str | Sequence[str]], predicted: Sequence[str], names: Sequence[str],
+          languages: Sequence[str] | None = None) -> Values:
     """Measures of written texts; where several texts are right, the best counts (BLEU and chrF take them all as references).
 
-    BLEU and chrF are over all rows of a language at once (sacrebleu; Chinese with its `zh` tokenizer, by characters), and with more than one
-    language the mean weighed by rows; the others are means over rows. ROUGE (Lin 2004, rouge-score) is F1, without stemming; METEOR
+    BLEU and chrF are over all rows of a language at once (sacrebleu; Chinese with its `zh` tokenizer, by characters), and with more than
+    one language the mean weighed by rows; the others are means over rows. ROUGE (Lin 2004, rouge-score) is F1, without stemming; METEOR
     (Banerjee and Lavie 2005, NLTK) sees equal words and equal stems: its third stage, synonyms, needs WordNet, which does not come with
-    the lab, so these values are at most those with it.
+    the lab. Where a word comes twice, NLTK pairs the last ones first, not those with the fewest crossings as the paper has it.
     """
     languages = languages or ["en"] * len(truth)
     rights = [[right] if isinstance(right, str) else list(right) for right in truth]
@@ -316,7 +321,8 @@ def _overlap(wanted: list[str], given: list[str]) -> float:
     return 2 * common / (len(wanted) + len(given))
 
 
-def retrieval(queries: "np.ndarray", candidates: "np.ndarray", right: Sequence[int | Sequence[int]], cutoffs: Sequence[int] = (1, 5, 10)) -> Values:
+def retrieval(queries: "np.ndarray", candidates: "np.ndarray", right: Sequence[int | Sequence[int]],
+              cutoffs: Sequence[int] = (1, 5, 10)) -> Values:
     """How high the right candidates stand when all are ordered by cosine similarity to a query.
 
     Recall at k is the share of queries with a right candidate among the first k; the reciprocal rank is 1 / place of the first right one. A

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from labkit import runs
 from labkit.errors import LabError
-from labkit.files import short
+from labkit.files import read_json, short
 from labkit.models import BaseModel
 from labkit.runs import Run
 
@@ -114,12 +114,23 @@ def open_engine(base: BaseModel, run: Run | None = None, kind: str = "auto", thr
     if run is not None:
         _check_run(base, run)
     if kind == "auto":
-        kind = "llama.cpp" if base.gguf is not None and not _has_cuda() else "transformers"
+        kind = "llama.cpp" if base.gguf is not None and not _has_cuda() and _is_plain_lora(run) else "transformers"
     if kind == "llama.cpp":
         from labkit.serving import llamacpp as engine
     else:
         from labkit.serving import transformers_engine as engine
     return engine.open_engine(base, run, threads)
+
+
+def _is_plain_lora(run: Run | None) -> bool:
+    """Whether llama.cpp can serve it: the base alone, or with an adapter that is LoRA and nothing more."""
+    if run is None:
+        return True
+    path = run.adapter_folder / "adapter_config.json"
+    if not path.exists():
+        return False
+    config = read_json(path)
+    return config.get("peft_type") == "LORA" and not config.get("use_dora")
 
 
 def damaged(run: Run, problems: list[str]) -> LabError:

@@ -32,7 +32,7 @@ def open_engine(base: BaseModel, run: Run | None, threads: int | None) -> Engine
     backend = LlamaCpp(base, run)
     try:
         backend.check_vocabulary(chat)
-        if run is not None and backend.adapter_sha256 != run.manifest()["adapter"]["sha256"]:
+        if run is not None and backend.adapter_sha256 != run.weights_sha256():
             raise LabError(f"run {run.key}: the loaded adapter ({short(backend.adapter_sha256)}) is not the manifest's; "
                            "train it anew")
         loaded = Weights(base.name, backend.base_sha256, backend.adapter_sha256, NAME)

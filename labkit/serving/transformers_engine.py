@@ -25,7 +25,7 @@ def open_engine(base: BaseModel, run: Run | None, threads: int | None) -> Engine
     """See `labkit.serving.open_engine`, which has checked the arguments."""
     chat = ChatTokens(base.folder)
     backend = Transformers(base, run)
-    if run is not None and backend.adapter_sha256 != run.manifest()["adapter"]["sha256"]:
+    if run is not None and backend.adapter_sha256 != run.weights_sha256():
         raise LabError(f"run {run.key}: the loaded adapter ({short(backend.adapter_sha256)}) is not the manifest's; "
                        "train it anew")
     return ChatEngine(backend, chat, Weights(base.name, backend.base_sha256, backend.adapter_sha256, NAME), threads)
@@ -41,7 +41,9 @@ class Transformers:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         before = _loaded_hash(base)
         try:
-            model = AutoModelForCausalLM.from_pretrained(str(base.folder), dtype=best_dtype(), local_files_only=True)
+            own = run is not None and run.learned_folder != run.adapter_folder  # the run is a whole model
+            folder = run.learned_folder if own else base.folder
+            model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=best_dtype(), local_files_only=True)
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise LabError(f"base model {base.name} cannot be loaded from {base.folder}: {reason}") from error
@@ -51,7 +53,9 @@ class Transformers:
         self.context = min(CONTEXT, getattr(model.config, "max_position_embeddings", None) or CONTEXT)
         self.chunk = min(_GPU_CHUNK if self._device.type == "cuda" else chunk_for(model.num_parameters()), self.context)
         self.adapter_sha256 = None
-        if run is not None:
+        if own:
+            self.adapter_sha256 = files.sha256_of(run.weights_path)
+        elif run is not None:
             model, self.adapter_sha256 = _with_adapter(model, run)
         self._model = model.to(self._device).eval()
         self._config = model.config
@@ -114,21 +118,24 @@ def _loaded_hash(base: BaseModel) -> str:
 
 def _with_adapter(model, run: Run):
     """The model with the run's adapter, and the sha256 of the bytes from which the adapter was loaded."""
-    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+    from peft import PeftConfig, get_peft_model, set_peft_model_state_dict
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     weights = Path(run.adapter_folder / "adapter_model.safetensors").read_bytes()
     try:
         tensors = load(weights)
-        config = LoraConfig.from_pretrained(str(run.adapter_folder))
+        config = PeftConfig.from_pretrained(str(run.adapter_folder))
+        if config.is_prompt_learning:
+            raise LabError(f"run {run.key} learned a prefix or a prompt ({config.peft_type.value}), which chat does not serve yet; "
+                           "train it with method lora")
         config.inference_mode = True
         adapted = get_peft_model(model, config)
         loaded = set_peft_model_state_dict(adapted, tensors)
     except (SafetensorError, ValueError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise LabError(f"run {run.key}: its adapter does not fit the base model: {reason}") from error
-    missing = [name for name in loaded.missing_keys if "lora_" in name]
+    missing = [name for name in loaded.missing_keys if "lora_" in name or "ia3_" in name]
     if loaded.unexpected_keys or missing:
         raise LabError(f"run {run.key}: its adapter does not fit the base model ({len(missing)} tensors missing, "
                        f"{len(loaded.unexpected_keys)} too many)")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.models import BaseModel
-from labkit.training import masters, methods, views
+from labkit.training import masters, methods, noise, views
 from labkit.training.chat_data import ChatData
 from labkit.training.examples import Encoded, batches, by_length, micro_batches
 from labkit.training.learner import Passed
@@ -59,6 +59,7 @@ class CachedChat:
             self.parts.lower.eval()
         self.train_store: PrefixStore | None = None
         self.held_out_store: PrefixStore | None = None
+        self._noisy_step: int | None = None  # the step whose noise what enters gets; None: none
 
     def prepare(self, owner: str, progress: Callable[[int, int], None] | None = None) -> None:
         """Run the frozen layers over all records, or open what an earlier training of `owner` (the run's key) kept."""
@@ -84,15 +85,18 @@ class CachedChat:
         seen = {row: views.drawn(train.examples[row], self.recipe, index, row) for row in rows}
         weight, plain = sum(view.weight for view in seen.values()), sum(sum(view.plain) for view in seen.values())
         total = 0.0
+        self._noisy_step = index if self.recipe.neftune else None
         for part in micro_batches(train, world.share(rows), self.micro_tokens):
             losses = self._losses(train, self.train_store, part, seen)
             count = lambda name: torch.tensor([each for row in part for each in getattr(seen[row], name)], device=self.device)  # noqa: B023, E731
             (losses @ count("weights") / weight).backward()
             total += (losses.detach() @ count("plain")).item() / plain
+        self._noisy_step = None
         masters.pull_gradients(self.model, self.masters)
         return Passed(world.total(total), sum(len(view.kept) for view in seen.values()))
 
     def drop_gradients(self) -> None:
+        self._noisy_step = None
         self.model.zero_grad(set_to_none=True)
         for value in self.masters.values():
             value.grad = None
@@ -150,6 +154,8 @@ class CachedChat:
             own_lengths.append(len(kept))
         if len(taken) < len(entered):
             entered = entered[torch.tensor(taken, device=self.device)]
+        if self._noisy_step is not None:
+            entered = noise.added(entered, own_lengths, rows, strength=self.recipe.neftune, seed=self.recipe.seed, step=self._noisy_step)
         return Rows(entered, own_lengths, prefix, wanted, torch.tensor(positions, device=self.device))
 
     def validation_loss(self) -> float:

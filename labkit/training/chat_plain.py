@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.models import BaseModel
-from labkit.training import masters, methods, views
+from labkit.training import masters, methods, noise, views
 from labkit.training.chat_data import ChatData
 from labkit.training.examples import Encoded, batches, by_length
 from labkit.training.learner import Passed
@@ -60,11 +60,14 @@ class PlainChat:
         seen = {row: views.drawn(train.examples[row], self.recipe, index, row) for row in rows}
         weight, plain = sum(view.weight for view in seen.values()), sum(sum(view.plain) for view in seen.values())
         total = 0.0
-        for part in self._parts(train, world.share(rows)):
-            losses = self._losses(train, part, seen)
-            count = lambda name: torch.tensor([each for row in part for each in getattr(seen[row], name)], device=self.device)  # noqa: B023, E731
-            (losses @ count("weights") / weight).backward()
-            total += (losses.detach() @ count("plain")).item() / plain
+        noisy = noise.Noise(self.recipe.neftune, self.recipe.seed)
+        with noisy.on(noise.embedding_of(methods.inner(self.model))):
+            for part in self._parts(train, world.share(rows)):
+                noisy.at(index, part, self._mask(seen, part))
+                losses = self._losses(train, part, seen)
+                count = lambda name: torch.tensor([each for row in part for each in getattr(seen[row], name)], device=self.device)  # noqa: B023, E731
+                (losses @ count("weights") / weight).backward()
+                total += (losses.detach() @ count("plain")).item() / plain
         masters.pull_gradients(self.model, self.masters)
         return Passed(world.total(total), sum(len(view.kept) for view in seen.values()))
 
@@ -105,6 +108,13 @@ class PlainChat:
             parts[-1].append(row)
         return parts
 
+    def _mask(self, seen: dict[int, View], rows: list[int]) -> "torch.Tensor":
+        """Which places of a padded batch hold a token, int64 (rows, tokens)."""
+        import torch
+
+        lengths = torch.tensor([len(seen[row].kept) for row in rows])
+        return (torch.arange(int(lengths.max())) < lengths[:, None]).long()
+
     def _losses(self, data: Encoded, rows: list[int], seen: dict[int, View]) -> "torch.Tensor":
         """The cross-entropy of each token that the rows' views predict, float32 (tokens,), row by row."""
         import torch
@@ -112,13 +122,12 @@ class PlainChat:
         kept = [seen[row].kept for row in rows]
         longest = max(len(places) for places in kept)
         tokens = torch.zeros(len(rows), longest, dtype=torch.int64)
-        positions, mask = torch.zeros_like(tokens), torch.zeros_like(tokens)
+        positions, mask = torch.zeros_like(tokens), self._mask(seen, rows)
         wanted, answers = [], []
         for number, (row, places) in enumerate(zip(rows, kept, strict=True)):
             example, predicted = data.examples[row], seen[row].predicted
             tokens[number, : len(places)] = torch.tensor([example.tokens[place] for place in places])
             positions[number, : len(places)] = torch.tensor(places)
-            mask[number, : len(places)] = 1
             wanted += [number * longest + place for place in range(len(places) - len(predicted) - 1, len(places) - 1)]
             answers += [example.tokens[place] for place in predicted]
         states = self._states(tokens.to(self.device), mask.to(self.device), positions.to(self.device))

@@ -127,7 +127,8 @@ class Encoder:
             outputs = self.model(self._batch([(example.tokens, example.segments) for example in part], [rows[place] for place in places], index))
             sums = self.losses.sums(outputs, part)
             means = {name: value / weights[name] for name, value in sums.items()}
-            self.losses.combined(means, self.model, len(part) / len(examples)).backward()
+            own_weights = self.losses.weights(part)
+            self.losses.combined(means, self.model, {name: own_weights[name] / weights[name] for name in means}).backward()
             for name, value in sums.items():
                 by_head[name] += value.item() / weights[name]
         several = {"losses": {name: round(world.total(value), 5) for name, value in by_head.items()}} if len(by_head) > 1 else {}

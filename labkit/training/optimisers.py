@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NAMES = ("adamw", "adafactor", "lion", "muon", "schedule_free", "sgd")
 
 _MOVING = ("step", "weight_sum", "lr_max", "train_mode")  # what the steps change in a group
-_NOT_HIDDEN = ("embed", "wte", "wpe", "lm_head", "classifier", "score", "head", "heads", "prompt_encoder")
+_NOT_HIDDEN = {"wte", "wpe", "lm_head", "classifier", "score", "head", "heads", "prompt_encoder"}  # parts of names
 
 
 def build(name: str, groups: Iterable[dict[str, Any]], learning_rate: float, *, beta1: float = 0.9, beta2: float = 0.999,
@@ -36,7 +36,7 @@ def build(name: str, groups: Iterable[dict[str, Any]], learning_rate: float, *, 
     """An optimiser over groups of parameters.
 
     Args:
-        groups: each with `params` (parameters, or pairs of name and parameter: names tell norms and embeddings from other matrices) and, if
+        groups: each with `params` (parameters, or pairs of name and parameter: names tell embeddings and heads from other matrices) and, if
             wanted, `faster`, how many times the learning rate it moves at. A group may come out as several, with and without weight
             decay, by Muon and by AdamW; all keep what else stood in it.
         beta1: decay of the first moment; schedule-free: the average's share in the place where gradients are taken. Adafactor has none.
@@ -78,15 +78,14 @@ def build(name: str, groups: Iterable[dict[str, Any]], learning_rate: float, *, 
 
 def no_decay(name: str, parameter: "torch.Tensor") -> bool:
     """Whether weight decay spares it: biases, norms and all else with one number a channel, and IA3's factors, which rest at 1, not 0."""
-    return parameter.ndim < 2 or name.endswith("bias") or "norm" in name.lower() or "ia3_" in name
+    return parameter.ndim < 2 or name.endswith("bias") or "ia3_" in name
 
 
 def is_hidden_matrix(name: str, parameter: "torch.Tensor") -> bool:
     """Whether Muon moves it: a matrix between hidden states; no embedding, no output over labels or words, no single row or column."""
     if parameter.ndim != 2 or min(parameter.shape) == 1 or no_decay(name, parameter):
         return False
-    parts = name.lower().split(".")
-    return not any(part == mark or (mark in part and mark == "embed") for part in parts for mark in _NOT_HIDDEN)
+    return not any(part in _NOT_HIDDEN or "embed" in part for part in name.lower().split("."))
 
 
 def _split(groups: Iterable[dict[str, Any]], learning_rate: float, weight_decay: float, by_muon: bool) -> Iterator[dict[str, Any]]:
@@ -130,15 +129,15 @@ def averaged(optimiser: "torch.optim.Optimizer") -> Iterator[None]:
         yield
         return
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    before = [parameter.detach().clone() for parameter in parameters]
+    before, modes = [parameter.detach().clone() for parameter in parameters], [group["train_mode"] for group in optimiser.param_groups]
     optimiser.eval()
     try:
         yield
     finally:
         with torch.no_grad():
             torch._foreach_copy_(parameters, before)
-        for group in optimiser.param_groups:
-            group["train_mode"] = True
+        for group, mode in zip(optimiser.param_groups, modes, strict=True):
+            group["train_mode"] = mode
 
 
 def settle(optimiser: "torch.optim.Optimizer") -> None:

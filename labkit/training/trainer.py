@@ -30,12 +30,13 @@ if TYPE_CHECKING:
     from labkit.training.tasks.formats import TaskData
 
 OnPrepare = Callable[[int, int], None]
+Say = Callable[[str], None]
 
 _CACHED = ("freeze", "lora", "rslora", "dora", "pissa", "ia3")  # these leave what is below the adapted layers alone
 
 
 def train(recipe: Recipe, records: "Dataset", scenario: Scenario, on_step: OnStep | None = None, on_prepare: OnPrepare | None = None,
-          stop: "threading.Event | None" = None, control: Control | None = None) -> Run:
+          stop: "threading.Event | None" = None, control: Control | None = None, say: Say | None = None) -> Run:
     """Train one run, or go on with it where it was left; a finished run of an equal recipe and data is given back as it is.
 
     Args:
@@ -44,31 +45,34 @@ def train(recipe: Recipe, records: "Dataset", scenario: Scenario, on_step: OnSte
         on_prepare: called with (records done, records in all) while the frozen layers are run.
         stop: when set, training ends after the step at hand with a checkpoint.
         control: to pause, stop or measure while it goes.
+        say: told, before training starts, what the length limit cuts off.
 
     Raises:
         LabError: another process is training this run, the run's folder holds a finished run of another recipe, the data
             or the base cannot be used, the loss is not a number or runs away, memory does not suffice, or the disk is full.
     """
     def learner(base: models.BaseModel) -> tuple[Learner, dict[str, Any]]:
-        return _of_scenario(recipe, records, scenario, base)
+        return of_scenario(recipe, records, scenario, base)
 
-    return _train(recipe, recs.fingerprint(records), learner, scenario, on_step, on_prepare, control or Control(stop=stop))
+    return _train(recipe, recs.fingerprint(records), learner, scenario, on_step, on_prepare, control or Control(stop=stop), say)
 
 
 def train_task(recipe: Recipe, data: "TaskData", on_step: OnStep | None = None, on_prepare: OnPrepare | None = None,
-               control: Control | None = None) -> Run:
+               control: Control | None = None, say: Say | None = None) -> Run:
     """`train` on a task's own data (`tasks.formats`: GLUE, SQuAD, CoNLL-2003, chats) in place of a scenario's records."""
     from labkit.training.tasks import of_data
 
-    if recipe.scenario != data.name:
-        raise LabError(f"recipe: scenario is {recipe.scenario!r}, the data is {data.name!r}; they must be the same")
+    if recipe.scenario != of_data.group(data.name):
+        raise LabError(f"recipe: scenario is {recipe.scenario!r}, the data is {data.name!r}: write {of_data.group(data.name)!r}")
     return _train(recipe, of_data.fingerprint(data), lambda base: of_data.learner(recipe, data, base), None, on_step, on_prepare,
-                  control or Control())
+                  control or Control(), say)
 
 
 def _train(recipe: Recipe, fingerprint: str, make: Callable[[models.BaseModel], tuple[Learner, dict[str, Any]]], scenario: Scenario | None,
-           on_step: OnStep | None, on_prepare: OnPrepare | None, control: Control) -> Run:
+           on_step: OnStep | None, on_prepare: OnPrepare | None, control: Control, say: Say | None) -> Run:
     import torch
+
+    from labkit.training.tasks import of_data
 
     together = world.joined()
     run = Run(runs.folder_for(recipe.scenario, recipe.name))
@@ -80,6 +84,9 @@ def _train(recipe: Recipe, fingerprint: str, make: Callable[[models.BaseModel], 
         base = models.resolve(recipe.base)
         torch.manual_seed(recipe.seed)
         learner, described = make(base)
+        if say and together.is_first:
+            for line in of_data.warnings(learner):
+                say(line)
         if together.is_first:
             _begin(run, recipe, fingerprint, base.sha256)
             if scenario:
@@ -93,7 +100,7 @@ def _train(recipe: Recipe, fingerprint: str, make: Callable[[models.BaseModel], 
     return run
 
 
-def _of_scenario(recipe: Recipe, records: "Dataset", scenario: Scenario, base: models.BaseModel) -> tuple[Learner, dict[str, Any]]:
+def of_scenario(recipe: Recipe, records: "Dataset", scenario: Scenario, base: models.BaseModel) -> tuple[Learner, dict[str, Any]]:
     """What learns from a scenario's records, and what they are for the manifest."""
     splits = records["split"][:]
     described = {"sources": sorted(set(records["source"])), "licenses": sorted(set(records["license"])),

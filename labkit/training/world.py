@@ -70,3 +70,12 @@ def joined() -> World:
     if not distributed.is_initialized():
         distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     return World(distributed.get_rank(), distributed.get_world_size())
+
+
+def leave(world: World) -> None:
+    """Wait for the others and part from them."""
+    import torch.distributed as distributed
+
+    if world.size > 1:
+        distributed.barrier()
+        distributed.destroy_process_group()

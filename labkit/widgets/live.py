@@ -1,5 +1,6 @@
 """A training that is watched and steered in a notebook: curves, figures, answers, warnings, and buttons that work while it runs."""
 
+import asyncio
 import functools
 import html
 import threading
@@ -17,6 +18,7 @@ from labkit.widgets.live_captions import CAPTIONS
 from labkit.widgets.live_panels import Panels
 
 _SHARE = 0.05        # of the training's time that drawing may take
+_ASK_SECONDS = 0.1   # between two looks at whether the training has ended
 _CONCERNS = 4        # how many are shown
 _STYLE = """<style>
 .labkit-live table { border-collapse: collapse; margin: 2px 0 8px; width: 100% }
@@ -31,8 +33,9 @@ _STYLE = """<style>
 class LiveBoard:
     """Watch a training, and steer it.
 
-    `start` trains in a thread of its own, so that the buttons work and other cells can be run; `result` waits for it. Without `start`,
-    `on_step` and `on_prepare` can be given to `trainer.train` in the cell itself: then the notebook is busy, and there are no buttons.
+    `start` trains in a thread of its own, so that the buttons work and other cells can be run. `await board.finished()` waits for it
+    while the buttons go on working; so does nothing else: a notebook that is busy in any other way hears no button (`result`, which
+    scripts use, included). Without `start`, `on_step` and `on_prepare` can be given to `trainer.train` in the cell itself, without buttons.
 
     Args:
         name: the run's, `SCENARIO/NAME`.
@@ -44,7 +47,7 @@ class LiveBoard:
         >>> board = LiveBoard("finance/quickstart")                                        # doctest: +SKIP
         >>> display(board.view)                                                            # doctest: +SKIP
         >>> board.start(functools.partial(trainer.train, recipe, records, scenario))       # doctest: +SKIP
-        >>> run = board.result()                                                           # doctest: +SKIP
+        >>> run = await board.finished()                                                   # doctest: +SKIP
     """
 
     def __init__(self, name: str, language: str = "en", *, max_seconds: float = 0.0, redraw_seconds: float = 0.5) -> None:
@@ -78,8 +81,21 @@ class LiveBoard:
         self._show_state()
         self._thread.start()
 
+    async def finished(self) -> Any:
+        """Wait for the training in a cell, with buttons that work; gives back and raises what `result` does.
+
+        (ipykernel 7 sends what a widget says to the loop of the cells, and hears it there while a cell waits.)
+        """
+        try:
+            while self.running:
+                await asyncio.sleep(_ASK_SECONDS)
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            self.control.stop()
+            raise
+        return self.result()
+
     def result(self, timeout: float | None = None) -> Any:
-        """Wait for the training; gives back what it returned. Interrupting the cell stops the training after its step, with a checkpoint.
+        """Wait for the training; gives back what it returned. Interrupting the wait stops the training after its step, with a checkpoint.
 
         Raises:
             LabError: nothing was started, or what stopped the training; any other error of the training is raised as it is.

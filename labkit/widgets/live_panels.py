@@ -9,11 +9,12 @@ from labkit import plots
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-MOST_POINTS = 400    # of a curve: a panel is about 400 pixels wide
+MOST_POINTS = 400    # of a curve: a panel is about 300 pixels wide
 MOST_MEASURES = 6    # in the panel of the validation's measures
 
 _PANELS = ("loss", "measures", "rate", "norm", "speed", "memory")  # row by row
 _COLUMNS = 3
+_WIDTH = 980         # pixels: JupyterLab's cells on a laptop's screen
 
 
 class Thinned:
@@ -120,8 +121,10 @@ def _empty(words: dict[str, str], live: bool) -> "go.Figure":
     figure = make_subplots(rows=2, cols=_COLUMNS, subplot_titles=titles, horizontal_spacing=0.07, vertical_spacing=0.16)
     figure.update_annotations(font_size=13)
     figure.update_xaxes(title_text=words["step"], title_standoff=4, row=2)
+    figure.update_xaxes(rangemode="tozero")
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(exponentformat="e", row=1, col=3)
-    figure.update_layout(template="plotly_white", height=480, margin={"l": 40, "r": 20, "t": 60, "b": 40},
+    # Without a width it has 700 pixels: plotly measures its place on the page before there is one.
+    figure.update_layout(template="plotly_white", height=480, width=_WIDTH, margin={"l": 40, "r": 20, "t": 60, "b": 40},
                          legend={"orientation": "h", "y": 1.18})
     return go.FigureWidget(figure) if live else figure

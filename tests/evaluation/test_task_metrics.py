@@ -5,7 +5,7 @@ import string
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit.errors import LabError
@@ -60,6 +60,7 @@ def test_several_labels_are_counted_over_all_rows():
 
 
 @pytest.mark.filterwarnings("ignore")  # seqeval warns where it divides by zero
+@settings(deadline=None)
 @given(st.lists(st.tuples(TAGS, TAGS), min_size=1, max_size=4))
 def test_entities_are_counted_as_seqeval_does_strictly(rows):
     from seqeval.metrics import f1_score, precision_score, recall_score
@@ -71,8 +72,8 @@ def test_entities_are_counted_as_seqeval_does_strictly(rows):
         assert found[name] == pytest.approx(measure(truth, predicted, mode="strict", scheme=IOB2, zero_division=0))
 
 
-@pytest.mark.parametrize("text, wanted", [("The  Cat, a DOG!", "cat dog"), ("an-other 'thing'", "another thing"), ("a", ""), ("theatre", "theatre"),
-                                          ("U.S.A.", "usa")])
+@pytest.mark.parametrize("text, wanted", [("The  Cat, a DOG!", "cat dog"), ("an-other 'thing'", "another thing"), ("a", ""),
+                                          ("theatre", "theatre"), ("U.S.A.", "usa")])
 def test_answers_are_normalised_as_squads_script_does(text, wanted):
     assert metrics.normalise_answer(text) == wanted
 
@@ -99,6 +100,7 @@ def test_questions_without_an_answer_are_right_when_left_unanswered():
 
 @given(st.lists(st.tuples(st.sampled_from([[], ["red"], ["red car"]]), st.sampled_from(["red", "car", "blue"]), st.integers(-3, 3)),
                 min_size=1, max_size=12))
+@settings(deadline=None)
 def test_the_best_threshold_is_the_best_of_all_thresholds(rows):
     truth, answered, scores = [list(side) for side in zip(*rows, strict=True)]
 
@@ -136,14 +138,15 @@ def test_bleu_takes_several_references_together_and_languages_apart():
 def test_meteor_sees_equal_words_and_stems():
     # Precision 1, recall 3/6, one chunk of three; NLTK's parameters 0.9, 3, 0.5 (Banerjee and Lavie 2005, section 2.2, in its later form).
     mean = 1 * 0.5 / (0.9 * 1 + 0.1 * 0.5)
-    found = metrics.score("chat", ["the cat sat on the mat"], ["the cat sat"], ["meteor"])["meteor"]
+    found = metrics.score("chat", ["the cat sat on a mat"], ["the cat sat"], ["meteor"])["meteor"]
     assert found == pytest.approx(mean * (1 - 0.5 * (1 / 3) ** 3))
     assert metrics.score("chat", ["the cat"], ["the cats"], ["meteor"])["meteor"] == pytest.approx(1 - 0.5 * (1 / 2) ** 3)
     assert metrics.score("chat", ["a car"], [""], ["meteor"])["meteor"] == 0.0
 
 
 def test_written_answers_are_measured_as_extracted_ones_are():
-    assert metrics.score("chat", ["the red car", "八十元"], ["Red car.", "八十元。"], ["exact_match", "f1"], ["en", "zh"]) == {"exact_match": 1.0, "f1": 1.0}
+    found = metrics.score("chat", ["the red car", "八十元"], ["Red car.", "八十元。"], ["exact_match", "f1"], ["en", "zh"])
+    assert found == {"exact_match": 1.0, "f1": 1.0}
 
 
 def test_a_right_candidates_rank_decides_retrieval():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, save
 
@@ -19,6 +19,7 @@ def put(parameters, value):
         parameters["weight"].fill_(value)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=30), st.floats(0, 0.999))
 def test_it_is_the_weighted_mean_of_the_weights_after_each_step(values, decay):
     parameters = one_weight(1e6)  # what was before training has no part in it

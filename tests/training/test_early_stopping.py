@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit.training.early_stopping import EarlyStopping, Verdict
@@ -38,6 +38,7 @@ def test_a_measurement_that_is_no_number_is_worse_than_any():
     assert seen(watch, [float("nan"), 5.0, float("nan"), float("inf")]) == [W, B, W, S]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=20), st.integers(0, 4), st.sampled_from(["min", "max"]), st.data())
 def test_left_and_gone_on_with_it_says_what_it_would_have_said(values, patience, mode, data):
     cut = data.draw(st.integers(0, len(values)))
@@ -49,6 +50,7 @@ def test_left_and_gone_on_with_it_says_what_it_would_have_said(values, patience,
         second.see(step, value) for step, value in enumerate(values[cut:])]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=20))
 def test_the_best_is_the_first_of_the_least(values):
     watch = EarlyStopping(patience=0)

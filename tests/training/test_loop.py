@@ -1,4 +1,4 @@
-"""The loop: the same weights however a batch is cut, stopping early, averages, measuring on demand, and what happens when something breaks."""
+"""The loop: the same weights however a batch is cut, stopping early, averages, measuring on demand, what happens when something breaks."""
 
 import json
 import math
@@ -41,7 +41,7 @@ METHODS = ["full", "freeze", "lora", "rslora", "dora", "pissa", "ia3", "prefix",
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_batch_in_parts_gives_the_same_weights(tiny_base, small_records, small_scenario, method):
-    """1 x 8, about 2 x 4 and 8 x 1 records at once; AdamW divides by the gradient's size, so that rounding grows where it is near 0: SGD."""
+    """1 x 8, about 2 x 4 and 8 x 1 records at once. By SGD: AdamW divides by the gradient's size, which makes rounding large near 0."""
     found = []
     for parts, micro_tokens in (("one", 8192), ("some", 400), ("single", 1)):
         recipe = recipe_of(tiny_base, name=parts, method=method, micro_tokens=micro_tokens, optimiser="sgd", learning_rate=0.05)
@@ -51,7 +51,8 @@ def test_a_batch_in_parts_gives_the_same_weights(tiny_base, small_records, small
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_learns_and_what_it_saves_gives_the_same_loss_again(tiny_base, small_records, small_scenario, method):
-    run = trainer.train(recipe_of(tiny_base, method=method, epochs=6, learning_rate=0.005, text_share=1.0, label_weight=1.0), small_records, small_scenario)
+    recipe = recipe_of(tiny_base, method=method, epochs=6, learning_rate=0.005, text_share=1.0, label_weight=1.0)
+    run = trainer.train(recipe, small_records, small_scenario)
     assert run.metrics()[-1]["loss"] < run.metrics()[0]["loss"]  # every step sees all eight records
     assert loss_of_saved(run, small_records, small_scenario, tiny_base) == pytest.approx(run.metrics()[-1]["validation_loss"], abs=1e-4)
 
@@ -94,8 +95,8 @@ def test_only_what_the_method_says_changes(tiny_base, small_records, small_scena
         assert changed == {name for name in after if name.startswith(("model.layers.2.", "model.layers.3.", "model.norm"))}
 
 
-@pytest.mark.parametrize("changes", [{"optimiser": "lion", "learning_rate": 1e-3}, {"optimiser": "muon"}, {"optimiser": "schedule_free"},
-                                     {"optimiser": "adafactor"}, {"optimiser": "sgd", "schedule": "one_cycle"}, {"ema": 0.8, "schedule": "wsd"},
+@pytest.mark.parametrize("changes", [{"optimiser": "lion", "learning_rate": 1e-3}, {"optimiser": "muon"},
+                                     {"optimiser": "schedule_free"}, {"optimiser": "adafactor"}, {"optimiser": "sgd", "schedule": "one_cycle"}, {"ema": 0.8, "schedule": "wsd"},
                                      {"patience": 2, "evaluate_steps": 1}, {"dropout": 0.2}, {"neftune": 5.0}, {"method": "dora"}])
 def test_a_stopped_training_of_every_kind_goes_on_to_the_same_weights(tiny_base, small_records, small_scenario, changes):
     recipe = lambda name: recipe_of(tiny_base, name=name, batch_size=2, **changes)  # noqa: E731
@@ -130,7 +131,7 @@ def test_a_measurement_can_be_asked_for_and_changes_nothing(tiny_base, small_rec
     assert far(weights_of(plain), weights_of(asked)) == 0.0
 
 
-def test_memory_that_does_not_suffice_halves_the_parts_and_ends_in_the_same_weights(tiny_base, small_records, small_scenario, monkeypatch):
+def test_where_memory_does_not_suffice_the_parts_are_halved(tiny_base, small_records, small_scenario, monkeypatch):
     plain = trainer.train(recipe_of(tiny_base, name="plain", optimiser="sgd"), small_records, small_scenario)
     losses, most = chat.CachedChat._losses, []
 
@@ -155,7 +156,7 @@ def test_memory_that_does_not_suffice_for_one_record_says_which(tiny_base, small
         trainer.train(recipe_of(tiny_base), small_records, small_scenario)
 
 
-def test_a_loss_that_is_no_number_stops_with_a_diagnosis_and_keeps_the_state_before_it(tiny_base, small_records, small_scenario, monkeypatch):
+def test_a_loss_that_is_no_number_stops_and_keeps_the_state_before_it(tiny_base, small_records, small_scenario, monkeypatch):
     losses = chat.CachedChat._losses
     steps = []
 
@@ -241,13 +242,15 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(tiny_base, small_rec
     assert [path.name for path in (run.folder / "checkpoint").iterdir()] == ["state.safetensors"]
     monkeypatch.setattr(safetensors.torch, "save_file", saved)
     steps = []
-    assert trainer.train(recipe_of(tiny_base, batch_size=2), small_records, small_scenario, on_step=lambda row: steps.append(row["step"])).state() == "done"
+    seen = lambda row: steps.append(row["step"])  # noqa: E731
+    assert trainer.train(recipe_of(tiny_base, batch_size=2), small_records, small_scenario, on_step=seen).state() == "done"
     assert steps[0] == 3  # the checkpoint after step 2
 
 
 def test_a_torn_checkpoint_is_named(tiny_base, small_records, small_scenario):
     stop = threading.Event()
-    run = trainer.train(recipe_of(tiny_base, batch_size=2), small_records, small_scenario, on_step=lambda row: row["step"] == 2 and stop.set(), stop=stop)
+    second = lambda row: row["step"] == 2 and stop.set()  # noqa: E731
+    run = trainer.train(recipe_of(tiny_base, batch_size=2), small_records, small_scenario, on_step=second, stop=stop)
     path = run.folder / "checkpoint" / "state.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(LabError, match="state.safetensors is not a checkpoint of this run"):
@@ -265,3 +268,13 @@ def test_rows_of_metrics_can_be_read_by_anybody(tiny_base, small_records, small_
     run = trainer.train(recipe_of(tiny_base), small_records, small_scenario)
     for line in (run.folder / "metrics.jsonl").read_text().splitlines():
         assert {"step", "steps", "epoch", "loss", "learning_rate", "gradient_norm", "tokens", "tokens_per_second", "seconds"} <= json.loads(line).keys()
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_noise_changes_what_is_learned_and_not_how_the_batch_is_cut(tiny_base, small_records, small_scenario, method):
+    def run(name, **changes):
+        recipe = recipe_of(tiny_base, name=name, method=method, optimiser="sgd", learning_rate=0.05, **changes)
+        return weights_of(trainer.train(recipe, small_records, small_scenario))
+
+    quiet, noisy, parted = run("quiet"), run("noisy", neftune=5.0), run("parted", neftune=5.0, micro_tokens=1)
+    assert far(quiet, noisy) > 1e-4 and far(noisy, parted) < 1e-5

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit.errors import LabError
@@ -14,6 +14,7 @@ from labkit.training.noise import Noise
 SETTINGS = {"strength": 5.0, "seed": 3, "step": 7}
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 40), st.integers(0, 10**6))
 def test_no_value_is_larger_than_the_strength_over_the_root_of_length_and_width(length, hidden, row):
     drawn = noise.drawn(length, hidden, row=row, **SETTINGS)

@@ -5,8 +5,7 @@ import random
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit.errors import LabError
@@ -24,16 +23,16 @@ def descent(curvature, start=1.0):
     return step
 
 
-@hypothesis_settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.floats(0.1, 1000))
 def test_on_a_parabola_the_suggestion_learns_and_is_below_where_descent_diverges(curvature):
     found = rate_finder.sweep(descent(curvature), 1e-7, 1e3, 120)
     assert found.suggestion is not None and 1e-3 / curvature < found.suggestion < 2 / curvature
-    assert found.suggestion == max(found.steepest, found.lowest / 10) < found.lowest * 1.0001
+    assert found.suggestion == min(found.steepest, found.lowest / 10)
 
 
 def test_the_suggestion_is_a_starting_point_for_a_real_network():
-    """Trained at the suggested rate, the loss is lower after 60 steps than at a thirtieth of it and at a hundred times it."""
+    """Trained at the suggested rate, the loss is lower after 60 steps than at a thirtieth of it and at the rate where the sweep ended."""
     data = torch.randn(256, 8, generator=torch.Generator().manual_seed(0))
     wanted = torch.tanh(data @ torch.randn(8, 4, generator=torch.Generator().manual_seed(1)))
 
@@ -59,7 +58,7 @@ def test_the_suggestion_is_a_starting_point_for_a_real_network():
         step = learner()
         return sum([step(rate) for _ in range(60)][-10:])
 
-    assert after(found.suggestion) < min(after(found.suggestion / 30), after(found.suggestion * 100))
+    assert after(found.suggestion) < min(after(found.suggestion / 30), after(found.rates[-1]))
 
 
 def test_a_loss_that_runs_away_or_is_no_number_ends_the_sweep():

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import optimization
 
@@ -23,12 +23,14 @@ def theirs(make, steps, **settings):
     return [make(optimiser, **settings).lr_lambdas[0](index) for index in range(steps + 1)]
 
 
+@settings(deadline=None)
 @given(NAMES, STEPS, SHARES, SHARES, st.data())
 def test_a_share_is_between_nothing_and_the_peak(name, steps, warmup, final, data):
     index = data.draw(st.integers(0, steps))
     assert 0 <= schedules.share(name, index, steps, warmup=warmup, final=final) <= 1 + 1e-12
 
 
+@settings(deadline=None)
 @given(NAMES, STEPS, SHARES, SHARES)
 def test_the_warm_up_rises_to_the_peak(name, steps, warmup, final):
     rising = schedules.warmup_steps(steps, warmup)
@@ -36,6 +38,7 @@ def test_the_warm_up_rises_to_the_peak(name, steps, warmup, final):
     assert shares == sorted(shares) and shares[-1] == pytest.approx(1)
 
 
+@settings(deadline=None)
 @given(NAMES.filter(lambda name: name not in ("constant", "inverse_sqrt")), STEPS, st.floats(0, 0.9), SHARES)
 def test_behind_the_last_step_the_rate_is_the_final_one(name, steps, warmup, final):
     rising = schedules.warmup_steps(steps, warmup)
@@ -43,6 +46,7 @@ def test_behind_the_last_step_the_rate_is_the_final_one(name, steps, warmup, fin
         assert schedules.share(name, steps, steps, warmup=warmup, final=final) == pytest.approx(final, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(NAMES.filter(lambda name: name != "cosine_restarts"), STEPS, SHARES, SHARES)
 def test_after_the_warm_up_none_but_the_restarts_rises(name, steps, warmup, final):
     shares = [schedules.share(name, index, steps, warmup=warmup, final=final)
@@ -50,6 +54,7 @@ def test_after_the_warm_up_none_but_the_restarts_rises(name, steps, warmup, fina
     assert all(later <= earlier + 1e-12 for earlier, later in zip(shares, shares[1:], strict=False))
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["constant", "linear", "cosine"]), STEPS, SHARES, SHARES, st.data())
 def test_runs_trained_before_there_were_more_schedules_go_on_bit_for_bit(name, steps, warmup, final, data):
     """The rule that those runs were trained by, written out."""

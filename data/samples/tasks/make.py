@@ -217,7 +217,8 @@ def questions(language: str) -> Callable[[Path, random.Random], dict[str, int]]:
         splits = by_article(language)
         for split, own in splits.items():
             write(folder / f"{DEV[split]}-v2.0.json", json.dumps({"version": "v2.0", "data": own}, ensure_ascii=False, indent=1) + "\n")
-        return {split: sum(len(paragraph["qas"]) for article in own for paragraph in article["paragraphs"]) for split, own in splits.items()}
+        return {split: sum(len(paragraph["qas"]) for article in own for paragraph in article["paragraphs"])
+                for split, own in splits.items()}
 
     return make
 
@@ -229,7 +230,8 @@ def reading(folder: Path, chance: random.Random) -> dict[str, int]:
         for split, own in by_article(language).items():
             splits[split] += [{"id": question["id"], "question": question["question"], "context": paragraph["context"],
                                "answer": question["answers"][0]["text"], "language": language}
-                              for article in own for paragraph in article["paragraphs"] for question in paragraph["qas"] if question["answers"]]
+                              for article in own for paragraph in article["paragraphs"] for question in paragraph["qas"]
+                              if question["answers"]]
     return write_lines(folder, splits)
 
 

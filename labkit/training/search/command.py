@@ -45,7 +45,7 @@ def run(recipe_path: str | os.PathLike, records: "Dataset", scenario: Scenario, 
     The recipe's own settings are the first trial. The best settings and the recipe's own are then trained again with new seeds.
 
     Args:
-        trials, seconds, workers, sampler, pruner, reduction, storage, seed: see `workers.search` and `study.Plan`.
+        trials, seconds, workers, sampler, pruner, reduction, storage, seed: see `workers.search` and `plan.Plan`.
         seeds: how many seeds both are trained with again; 0: none, and the report says that nobody knows what is noise.
         keep: whether the trials' runs stay, in `FOLDER/trials/`.
         folder: of the search; by default `runs/searches/SCENARIO/NAME` of the recipe.

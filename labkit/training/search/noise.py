@@ -43,7 +43,8 @@ def repeat(trial: working.Trial, best: Settings, default: Settings, seeds: Seque
     jobs = [(side, {**settings, "seed": seed}) for seed in seeds for side, settings in (("best", best), ("default", default))]
     kept = [] if path is None or not path.exists() else files.read_json(path)
     known = {_key(settings, seed): value for settings, seed, value in kept}
-    left = [job for job in jobs if _key(_without_seed(job[1]), job[1]["seed"]) not in known]
+    jobs = {_key(_without_seed(settings), settings["seed"]): (side, settings) for side, settings in jobs}
+    left = [job for key, job in jobs.items() if key not in known]
     for place, value in working.run_all(trial, [settings for _, settings in left], workers):
         side, settings = left[place]
         known[_key(_without_seed(settings), settings["seed"])] = value
@@ -65,7 +66,8 @@ def compare(best: Sequence[float], default: Sequence[float], *, direction: str =
         are better; `low`, `high`: its 95% interval (Student's t over the pairs); `probability`: that the best settings are better on
         average (the same t, a flat prior); `wins`: the share of all pairings of a run of one with a run of the other that the best
         settings win (Mann-Whitney's U / n²; a tie counts half); `deviation`: standard deviation from seed to seed, pooled; `luck`: what the
-        best of so many equal settings would seem to gain over one of them (`best_of` x deviation; only with `searched`); `seemed`: the gain
+        best of so many equal settings would seem to gain over one of them (`best_of` x deviation; only with `searched`; with pruning it is
+        more, as pruned trials competed too); `seemed`: the gain
         that the search saw (or None); `verdict`: `better`, `worse` or `unclear`, as the interval lies.
     """
     from scipy import stats

@@ -13,6 +13,7 @@ This module knows nothing about Optuna's storage and nothing about training.
 
 import dataclasses
 import itertools
+import math
 import os
 import tomllib
 from collections.abc import Iterator
@@ -119,6 +120,12 @@ class Space:
     @property
     def is_conditional(self) -> bool:
         return any(dimension.only_if for dimension in self.dimensions)
+
+    @property
+    def size(self) -> int | None:
+        """How many combinations of values there are, conditions aside; None where there is no end of them."""
+        counts = [len(dimension.values() or ()) for dimension in self.dimensions]
+        return math.prod(counts) or None
 
     def default(self) -> Settings:
         """The recipe's own values of the settings that vary."""

@@ -15,22 +15,21 @@ This module knows nothing about what a trial is.
 """
 
 import hashlib
+import itertools
 import math
 import socket
-import sqlite3
 import threading
 import time
 import uuid
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from labkit import files
 from labkit.errors import LabError
+from labkit.training.search import plan as plans
+from labkit.training.search.plan import Plan
 from labkit.training.search.space import Settings, Space
 
 if TYPE_CHECKING:
@@ -39,69 +38,13 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Report = Callable[[int, float], None]
 
-SAMPLERS = ("tpe", "random", "grid", "cma_es", "gp")
-PRUNERS = ("asha", "hyperband", "median", "none")
-DIRECTIONS = ("minimise", "maximise")
 TRIES = 3  # how often settings are tried whose worker dies
 SILENCE = 120.0  # seconds after which a trial on another machine is lost
 _BEAT = 20.0  # seconds between two signs of life
-_BUSY_SECONDS = 60
-_SAME = 50  # suggestions in a row that were tried already, after which the space counts as exhausted
+_SAME = 3  # suggestions in a row that were tried already, after which something untried is drawn
+_ALL_SAME = 100  # the same, of a space without end, after which the search ends
 _GRID = 10_000
 _FAILURES = 5  # trials in a row that may fail before any has worked
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A search, as every worker is given it.
-
-    Attributes:
-        folder: of the search: locks, and the SQLite file where no other storage is named.
-        trials: how many settings are tried in all; 0: no limit.
-        deadline: the time (seconds since 1970) after which no trial begins; 0: none.
-        sampler: `tpe` (Bergstra et al. 2011, with all settings together and conditions in groups), `random`, `grid`, `cma_es` (Hansen 2016;
-            needs the package cmaes) or `gp` (a Gaussian process).
-        pruner: `asha` (asynchronous successive halving, Li et al. 2020, https://arxiv.org/abs/1810.05934), `hyperband` (Li et al. 2018,
-            https://arxiv.org/abs/1603.06560), `median`, or `none`.
-        reduction: of `asha` and `hyperband`: one trial of so many goes on at each rung.
-        most_steps: of `hyperband`: how many values a whole trial reports; 0: as many as the first whole trial did.
-        storage: empty: `study.sqlite` in the folder; else an SQLAlchemy URL.
-        name: of the study, among others of the same database.
-        identity: what the search is of (recipe, data …); a search of something else is not gone on with.
-        first: settings that are tried before any are suggested.
-    """
-
-    folder: Path
-    space: Space
-    trials: int = 20
-    deadline: float = 0.0
-    sampler: str = "tpe"
-    pruner: str = "asha"
-    reduction: int = 3
-    most_steps: int = 0
-    direction: str = "minimise"
-    storage: str = ""
-    name: str = "search"
-    seed: int = 0
-    identity: dict[str, Any] = field(default_factory=dict)
-    first: tuple[Settings, ...] = ()
-
-    def __post_init__(self) -> None:
-        for key, known in (("sampler", SAMPLERS), ("pruner", PRUNERS), ("direction", DIRECTIONS)):
-            if getattr(self, key) not in known:
-                raise LabError(f"search: {key} must be one of {', '.join(known)}, not {getattr(self, key)!r}")
-        for key, least in (("trials", 0), ("reduction", 2), ("most_steps", 0), ("seed", 0)):
-            if type(getattr(self, key)) is not int or getattr(self, key) < least:
-                raise LabError(f"search: {key} must be a whole number of at least {least}, not {getattr(self, key)!r}")
-
-    @property
-    def url(self) -> str:
-        return self.storage or f"sqlite:///{quote(str(Path(self.folder).resolve() / 'study.sqlite'))}"
-
-    @property
-    def is_local(self) -> bool:
-        """Whether all workers are on this machine."""
-        return self.url.startswith("sqlite")
 
 
 def begin(plan: Plan) -> "optuna.Study":
@@ -113,18 +56,18 @@ def begin(plan: Plan) -> "optuna.Study":
     import optuna
 
     Path(plan.folder, "locks").mkdir(parents=True, exist_ok=True)
-    _sampler(plan, 0)
+    plans.sampler(plan, 0)
     with asking(plan):
-        storage = _storage(plan)
+        storage = plans.storage(plan)
         study = optuna.create_study(storage=storage, study_name=plan.name, direction=plan.direction.replace("ise", "ize"),
-                                    load_if_exists=True, pruner=_pruner(plan))
+                                    load_if_exists=True, pruner=plans.pruner(plan))
         identity = files.canonical_json({"space": plan.space.plain(), "defaults": plan.space.default(), "direction": plan.direction,
                                          **plan.identity})
         had = study.user_attrs.get("identity")
         if had is None:
             study.set_user_attr("identity", identity)
         elif had != identity:
-            raise LabError(f"{_place(plan)} holds a search with other settings, another recipe or other data; "
+            raise LabError(f"{plans.place(plan)} holds a search with other settings, another recipe or other data; "
                            "choose another name, or delete it")
         known = {files.canonical_json(row["parameters"]) for row in rows(study, plan.space)}
         for settings in _to_queue(plan):
@@ -138,7 +81,7 @@ def load(plan: Plan) -> "optuna.Study":
     """The study that `begin` made, as a worker opens it."""
     import optuna
 
-    return optuna.load_study(storage=_storage(plan), study_name=plan.name, pruner=_pruner(plan))
+    return optuna.load_study(storage=plans.storage(plan), study_name=plan.name, pruner=plans.pruner(plan))
 
 
 @contextmanager
@@ -168,7 +111,7 @@ def take(plan: Plan, study: "optuna.Study", who: str) -> "optuna.Trial | None":
 
     with asking(plan):
         give_back(plan, study)
-        for _ in range(_SAME):
+        for attempt in itertools.count(1):
             known = rows(study, plan.space)
             counted = [row for row in known if row["state"] not in ("lost", "twice", "waiting")]
             waiting = any(row["state"] == "waiting" for row in known)
@@ -176,7 +119,7 @@ def take(plan: Plan, study: "optuna.Study", who: str) -> "optuna.Trial | None":
                 return None
             if plan.sampler == "grid" and not waiting:
                 return None
-            study.sampler = _sampler(plan, sum(row["state"] != "lost" for row in known))
+            study.sampler = plans.sampler(plan, sum(row["state"] != "lost" for row in known))
             trial = study.ask()
             settings = plan.space.suggest(trial)
             if all(row["settings"] != settings for row in counted):
@@ -185,7 +128,13 @@ def take(plan: Plan, study: "optuna.Study", who: str) -> "optuna.Trial | None":
                 return trial
             trial.set_user_attr("twice", True)
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
-    return None
+            if _is_small(plan) and attempt >= _SAME and not waiting:
+                untried = _untried(plan, counted)
+                if not untried:
+                    return None
+                study.enqueue_trial(plan.space.active(untried[0]))
+            elif attempt >= _ALL_SAME:
+                return None
 
 
 def give_back(plan: Plan, study: "optuna.Study") -> int:
@@ -322,75 +271,27 @@ def _beat(asked: "optuna.Trial", done: threading.Event) -> None:
         asked.set_user_attr("seen", time.time())
 
 
+def _is_small(plan: Plan) -> bool:
+    """Whether all combinations can be gone through."""
+    return plan.space.size is not None and plan.space.size <= _GRID
+
+
+def _untried(plan: Plan, counted: list[Row]) -> list[Settings]:
+    """The combinations that are left, in no order that favours any setting."""
+    tried = {files.canonical_json(row["settings"]) for row in counted}
+    return [settings for settings in _shuffled(plan, plan.space.grid()) if files.canonical_json(settings) not in tried]
+
+
+def _shuffled(plan: Plan, found: Iterable[Settings]) -> list[Settings]:
+    return sorted(found, key=lambda settings: hashlib.sha256(files.canonical_json([plan.seed, settings]).encode()).digest())
+
+
 def _to_queue(plan: Plan) -> list[Settings]:
     """What is tried first; of a grid all of it, in an order that does not favour any setting."""
     first = list(plan.first)
     if plan.sampler != "grid":
         return first
-    found = []
-    for settings in plan.space.grid():
-        found.append(settings)
-        if len(found) > _GRID:
-            raise LabError(f"the grid has more than {_GRID:,} combinations; use fewer values, or another sampler")
-    found.sort(key=lambda settings: hashlib.sha256(files.canonical_json([plan.seed, settings]).encode()).digest())
+    if (plan.space.size or 0) > _GRID:
+        raise LabError(f"the grid has up to {plan.space.size:,} combinations, more than {_GRID:,}; use fewer values, or another sampler")
+    found = _shuffled(plan, plan.space.grid())
     return [settings for settings in first if settings in found] + [settings for settings in found if settings not in first]
-
-
-def _sampler(plan: Plan, number: int) -> "optuna.samplers.BaseSampler":
-    import optuna
-
-    host = "" if plan.is_local else socket.gethostname()
-    seed = int.from_bytes(hashlib.sha256(f"{plan.seed} {number} {host}".encode()).digest()[:4])
-    if plan.sampler in ("random", "grid"):
-        return optuna.samplers.RandomSampler(seed=seed)
-    startup = min(10, max(4, plan.trials // 4)) if plan.trials else 10
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if plan.sampler == "tpe":
-            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=plan.space.is_conditional, n_startup_trials=startup)
-        if plan.sampler == "gp":
-            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, deterministic_objective=False)
-        try:
-            import cmaes  # noqa: F401
-        except ImportError:
-            raise LabError("search: sampler cma_es needs the package cmaes: pip install cmaes") from None
-        return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-
-
-def _pruner(plan: Plan) -> "optuna.pruners.BasePruner":
-    from optuna import pruners
-
-    if plan.pruner == "asha":
-        return pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=plan.reduction)
-    if plan.pruner == "hyperband":
-        return pruners.HyperbandPruner(min_resource=1, max_resource=plan.most_steps or "auto", reduction_factor=plan.reduction)
-    return pruners.MedianPruner(n_startup_trials=4) if plan.pruner == "median" else pruners.NopPruner()
-
-
-def _storage(plan: Plan) -> "optuna.storages.BaseStorage":
-    import optuna
-    import sqlalchemy.exc
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}} if plan.is_local else {"pool_pre_ping": True}
-    try:
-        if plan.is_local and not plan.storage:
-            with sqlite3.connect(Path(plan.folder) / "study.sqlite", timeout=_BUSY_SECONDS) as opened:
-                opened.execute("PRAGMA journal_mode = WAL")  # readers do not wait for a writer
-            opened.close()
-        return optuna.storages.RDBStorage(plan.url, engine_kwargs=options)
-    except (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise LabError(f"search: {_place(plan)} cannot be used: {reason}") from error
-
-
-def _place(plan: Plan) -> str:
-    """The storage as it may be shown: a file, or a URL without its password."""
-    import sqlalchemy
-
-    if not plan.storage:
-        return str(Path(plan.folder) / "study.sqlite")
-    try:
-        return sqlalchemy.make_url(plan.storage).render_as_string(hide_password=True)
-    except sqlalchemy.exc.ArgumentError:
-        return "the storage"

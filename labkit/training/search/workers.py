@@ -24,8 +24,9 @@ from typing import Any
 
 from labkit.errors import LabError
 from labkit.training.search import study as studies
+from labkit.training.search.plan import Plan
 from labkit.training.search.space import Settings, Space
-from labkit.training.search.study import Plan, Report, Row
+from labkit.training.search.study import Report, Row
 
 Trial = Callable[[Settings, Report], float]
 OnTrial = Callable[[Row], None]
@@ -66,7 +67,7 @@ def search(trial: Trial, space: Space, *, folder: str | os.PathLike, trials: int
         workers: processes; 1: this one.
         on_trial: called with the row of each trial that ended in this call.
         stop: when set, no trial begins; those running are ended, and tried again when the search goes on.
-        options: see `study.Plan`: sampler, pruner, reduction, direction, storage, name, seed, identity, first.
+        options: see `plan.Plan`: sampler, pruner, reduction, direction, storage, name, seed, identity, first.
 
     Raises:
         LabError: the settings cannot be, the storage cannot be used or holds another search, five trials in a row failed and none worked,

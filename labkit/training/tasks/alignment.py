@@ -54,8 +54,8 @@ class Aligned:
     cut_rows: list[int]
 
 
-def align(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[int]] | None, tokenizer: Any, max_tokens: int, overlap: int = 32,
-          all_sub_tokens: bool = False, cut: bool = False) -> Aligned:
+def align(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[int]] | None, tokenizer: Any, max_tokens: int,
+          overlap: int | None = None, all_sub_tokens: bool = False, cut: bool = False) -> Aligned:
     """Sub-tokens of sentences that are split into words.
 
     Args:
@@ -63,20 +63,24 @@ def align(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[int]] | No
         tags: the number of each word's tag; None where there is none yet (labels are then -100 throughout).
         tokenizer: a fast one.
         max_tokens: longest window, special tokens counted.
-        overlap: sub-tokens that two windows of a sentence share.
+        overlap: sub-tokens that two windows of a sentence share; None: 32, or a quarter of a short window.
         all_sub_tokens: whether all sub-tokens of a word count, or only the first.
         cut: cut long sentences in place of reading them in windows; what is lost is counted.
 
     Raises:
-        LabError: the tokenizer is not a fast one, a sentence has no words or not one tag a word, or the window is too small for the overlap.
+        LabError: the tokenizer is not a fast one, a sentence has no words or not one tag a word, or a window cannot hold the overlap.
     """
-    _check(sentences, tags, tokenizer, max_tokens, overlap)
+    room = max_tokens - tokenizer.num_special_tokens_to_add()
+    overlap = 0 if cut else min(32, max(room, 0) // 4) if overlap is None else overlap
+    _check(sentences, tags, tokenizer)
+    if not 0 <= overlap < room:
+        raise LabError(f"windows of {max_tokens} tokens cannot share {overlap} of them; take fewer, or longer windows")
     windows: list[Window] = []
     bare = cut_words = 0
     cut_rows = []
     for row, sentence in enumerate(sentences):
         words = [word if word.strip() else "" for word in sentence]
-        encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=max_tokens, stride=0 if cut else overlap,
+        encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=max_tokens, stride=overlap,
                             return_overflowing_tokens=True)
         parts = [(encoded["input_ids"][part], encoded.word_ids(part)) for part in range(len(encoded["input_ids"]))]
         held = {word for _, ids in parts for word in ids if word is not None}
@@ -91,11 +95,9 @@ def align(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[int]] | No
     return Aligned(windows, [len(sentence) for sentence in sentences], cut_words, bare, cut_rows)
 
 
-def _check(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[int]] | None, tokenizer: Any, max_tokens: int, overlap: int) -> None:
+def _check(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[int]] | None, tokenizer: Any) -> None:
     if not tokenizer.is_fast:
         raise LabError("tagging needs a fast tokenizer, which knows which word a token comes from; this base model has none")
-    if overlap < 0 or overlap >= max_tokens - tokenizer.num_special_tokens_to_add():
-        raise LabError(f"windows of {max_tokens} tokens cannot share {overlap} of them; take fewer, or longer windows")
     for row, sentence in enumerate(sentences):
         if not len(sentence):
             raise LabError(f"sentence {row} has no words")
@@ -212,5 +214,5 @@ def iob1_to_bio(tags: Sequence[str]) -> list[str]:
 
 
 def words_of(text: str) -> list[str]:
-    """A text as words for tagging: each Chinese, Japanese or Korean character, each run of letters and digits, each other mark by itself."""
+    """A text as words for tagging: each Chinese, Japanese or Korean character, each run of letters and digits, each other mark."""
     return _WORD.findall(text)

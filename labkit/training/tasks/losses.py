@@ -92,11 +92,11 @@ class HeadLosses:
         known = self.class_weights.get(head.name)
         return cross_entropy.cross_entropy(scores, tensor(targets, torch.int64), class_weights=None if known is None else known.to(scores.device), **softened)
 
-    def combined(self, means: "dict[str, torch.Tensor]", model: "torch.nn.Module", share: float) -> "torch.Tensor":
+    def combined(self, means: "dict[str, torch.Tensor]", model: "torch.nn.Module", shares: dict[str, float]) -> "torch.Tensor":
         """One loss from the heads' losses (summed over a micro-batch, divided by the whole batch's weight).
 
         Args:
-            share: of the micro-batch in its batch.
+            shares: of each head's weight in the batch, what lies in the micro-batch; they add up to 1 over the parts.
         """
         import torch
 
@@ -107,7 +107,10 @@ class HeadLosses:
         order = list(self.heads)
         places = [order.index(name) for name in names]
         if self.recipe.task_weighting == "uncertainty":
-            return multitask.uncertainty(losses, model.log_variances[places], [self.heads[name].kind == "number" for name in names], share)
+            learned = model.log_variances[places]
+            parts = torch.tensor([shares[name] for name in names], device=losses.device)
+            weighed = multitask.uncertainty(losses, learned, [self.heads[name].kind == "number" for name in names], 0.0)
+            return weighed + (parts * learned.float()).sum() / 2  # log sigma, once a step for each head that learns in it
         if self.recipe.task_weighting == "gradient_norm":
             self._gather(means, model)
             return multitask.fixed(losses, model.task_balance.detach()[places])
@@ -175,7 +178,7 @@ class HeadLosses:
                 return loss
             own = whole[: len(examples)]
             weights, sums = self.weights(examples), self.sums(model.from_embeddings(own), examples)
-            plain = self.combined({name: value / weights[name] for name, value in sums.items()}, model, 1.0)
+            plain = self.combined({name: value / weights[name] for name, value in sums.items()}, model, dict.fromkeys(sums, 1.0))
             return plain + self.recipe.contrastive_weight * loss
 
         if len(parts) == 1:

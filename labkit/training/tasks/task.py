@@ -15,7 +15,7 @@ class Head:
     Attributes:
         kind: `label` (one of `labels`), `labels` (any number of them), `number`, `tags` (a label for each token), `span` (two places in the
             text) or `none` (nothing: embeddings).
-        labels: the outputs' names; of a number and a span fixed.
+        labels: the outputs' names; a number has none; of a span `start` and `end`, and `none` where a question may have no answer.
         centre, scale: a number is learned as (value - centre) / scale.
     """
 
@@ -60,6 +60,46 @@ class Example:
 
 
 Outputs = dict[str, "list[np.ndarray]"]  # head -> for each example float32 (outputs,), by token (tokens, outputs); "" -> embeddings (hidden,)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a model says about the rows of a split beside what is right, row by row, as `labkit.evaluation.task_metrics.score` takes it.
+
+    Attributes:
+        measure: how it is measured: a task's name there, or `ranks` (`predicted`: at which place the right text came, from 1).
+        clusters: rows of the same name are not independent (questions about one text) and are drawn together for intervals.
+        languages: of each row, where that matters.
+    """
+
+    measure: str
+    ids: list[str]
+    truth: list[Any]
+    predicted: list[Any]
+    clusters: list[str]
+    languages: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A split of a task's data, ready for an encoder.
+
+    Attributes:
+        rows: how many rows it has; the examples may be more (windows) or fewer.
+        score: metrics from the outputs for all examples.
+        judge: the rows one by one, from the same.
+        show: prompt, answer and wanted of an example, from its outputs, for a person to read.
+        cut, warnings: as in `Prepared`.
+    """
+
+    rows: int
+    examples: list[Example]
+    ids: list[str]
+    score: "Callable[[Outputs], dict[str, float]]"
+    judge: "Callable[[Outputs], Judged]"
+    show: "Callable[[Example, dict[str, np.ndarray]], dict[str, str]] | None" = None
+    cut: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -33,12 +33,12 @@ def prepare(name: str, tokenizer, heads: tuple[Head, ...], train: list[Text], he
     """
     if not train:
         raise LabError(f"{name}: no labelled text is in the split `train`")
-    heads = tuple(_fitted(head, train) for head in heads)
+    heads = tuple(fitted(head, train) for head in heads)
     cut: list[str] = []
     made = [encode(tokenizer, texts, heads, max_tokens, cut, name) for texts in (train, held_out)]
     return Prepared(name, heads, *made, [text.id for text in train], lambda examples, outputs: score(heads, examples, outputs), cut,
                     cut_warnings(cut, len(train) + len(held_out), tokenizer, max_tokens),
-                    lambda example, outputs: _show(heads, held_out[example.row], outputs))
+                    lambda example, outputs: show(heads, held_out[example.row], outputs))
 
 
 def encode(tokenizer, texts: list[Text], heads: tuple[Head, ...], max_tokens: int, cut: list[str], name: str = "data") -> list[Example]:
@@ -88,7 +88,8 @@ def tokenizer_of(base: BaseModel) -> Any:
     return tokenizer
 
 
-def _fitted(head: Head, train: list[Text]) -> Head:
+def fitted(head: Head, train: list[Text]) -> Head:
+    """A number's head with the mean and the standard deviation of the training texts' numbers; other heads as they are."""
     import dataclasses
     import statistics
 
@@ -153,7 +154,8 @@ def _scores(head: Head, truth: list[Any], outputs: "list[np.ndarray]") -> dict[s
             "macro_f1": float(f1_score(truth, said, average="macro", labels=sorted(set(truth)), zero_division=0))}
 
 
-def _show(heads: tuple[Head, ...], text: Text, outputs: "dict[str, np.ndarray]") -> dict[str, str]:
+def show(heads: tuple[Head, ...], text: Text, outputs: "dict[str, np.ndarray]") -> dict[str, str]:
+    """A text, what the heads say of it, and what is right, for a person to read."""
     say = lambda values: "; ".join(f"{name}: {value}" for name, value in values.items())  # noqa: E731
     prompt = text.first if text.second is None else f"{text.first}\n{text.second}"
     return {"prompt": prompt, "answer": say({head.name: value_of(head, outputs[head.name]) for head in heads if head.outputs}),

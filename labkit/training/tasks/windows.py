@@ -64,7 +64,8 @@ class Answer:
     Attributes:
         text: what stands in the context there; "" for no answer.
         place: where, or None.
-        score: logit of the start + logit of the end, of the best answer that is not none; minus infinity where there is no such.
+        score: logit of the start + logit of the end, of the best answer that is not none; 0 where no pair could be one, as in BERT's
+            script.
         no_answer: the smallest score of [CLS] over the windows, less `score`: above the threshold there is no answer.
         best: the best answers with their probabilities among each other (texts differ; "" is none), best first.
     """
@@ -77,7 +78,8 @@ class Answer:
     best: tuple[tuple[str, float], ...]
 
 
-def windows(rows: Sequence[dict[str, Any]], tokenizer: Any, max_tokens: int = 384, overlap: int = 128, max_question_tokens: int = 64) -> Windowed:
+def windows(rows: Sequence[dict[str, Any]], tokenizer: Any, max_tokens: int = 384, overlap: int = 128,
+            max_question_tokens: int = 64) -> Windowed:
     """The windows of questions with a context each (columns as `formats` has them for `span`), in their order.
 
     Where several answers are given, the first is the target. (BERT's `doc_stride` says how far one window is from the next, here it
@@ -95,8 +97,8 @@ def windows(rows: Sequence[dict[str, Any]], tokenizer: Any, max_tokens: int = 38
         raise LabError("extractive question answering needs a fast tokenizer, which knows where a token stands; this base model has none")
     room = max_tokens - max_question_tokens - tokenizer.num_special_tokens_to_add(pair=True)
     if overlap < 0 or room <= overlap:
-        raise LabError(f"windows of {max_tokens} tokens leave {room} for the context behind a question of {max_question_tokens}, which cannot "
-                       f"share {overlap} with the next; take longer windows, or less overlap")
+        raise LabError(f"windows of {max_tokens} tokens leave {room} for the context behind a question of {max_question_tokens}, which "
+                       f"cannot share {overlap} with the next; take longer windows, or less overlap")
     made = Windowed([], [row["id"] for row in rows], [row["context"] for row in rows], [], [])
     for number, row in enumerate(rows):
         question, was_cut = _cut(row["question"].strip(), tokenizer, max_question_tokens)
@@ -120,17 +122,27 @@ def _windows(number: int, question: str, row: dict[str, Any], tokenizer: Any, ma
     encoded = tokenizer(question, row["context"], truncation="only_second", max_length=max_tokens, stride=overlap,
                         return_overflowing_tokens=True, return_offsets_mapping=True)
     parts = range(len(encoded["input_ids"]))
-    places = [[tuple(place) if part == 1 and place[0] < place[1] else None
+    places = [[_place(row["context"], *place) if part == 1 else None
                for place, part in zip(encoded["offset_mapping"][at], encoded.sequence_ids(at), strict=True)] for at in parts]
     decides = _decides(places)
     made = []
     for at in parts:
         tokens = encoded["input_ids"][at]
-        none = tokens.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in tokens else 0
+        if tokenizer.cls_token_id not in tokens:
+            raise LabError("extractive question answering needs a tokenizer with [CLS], which stands for no answer; "
+                           "choose an encoder such as BERT")
+        none = tokens.index(tokenizer.cls_token_id)
         start, end = _locate(places[at], _target(row)) or (none, none)
         segments = encoded["token_type_ids"][at] if "token_type_ids" in encoded else [0] * len(tokens)
         made.append(Window(number, tuple(tokens), tuple(segments), tuple(places[at]), tuple(decides[at]), none, start, end))
     return made
+
+
+def _place(context: str, start: int, end: int) -> Place | None:
+    """Where a token stands, without the space that some tokenizers count to the word behind it; None where it is nothing but space."""
+    while start < end and context[start].isspace():
+        start += 1
+    return (start, end) if start < end else None
 
 
 def _target(row: dict[str, Any]) -> Place | None:
@@ -167,8 +179,8 @@ def _decides(places: list[list[Place | None]]) -> list[list[bool]]:
     return [[place is not None and best[place][1] == at for place in own] for at, own in enumerate(places)]
 
 
-def answers(windowed: Windowed, starts: Sequence["np.ndarray"], ends: Sequence["np.ndarray"], *, n_best: int = 20, max_answer_tokens: int = 30,
-            allow_none: bool = True, threshold: float = 0.0) -> list[Answer]:
+def answers(windowed: Windowed, starts: Sequence["np.ndarray"], ends: Sequence["np.ndarray"], *, n_best: int = 20,
+            max_answer_tokens: int = 30, allow_none: bool = True, threshold: float = 0.0) -> list[Answer]:
     """One answer for each question.
 
     Args:
@@ -202,14 +214,15 @@ def _candidates(window: Window, start: "np.ndarray", end: "np.ndarray", n_best: 
             for final in last if window.places[final] is not None and first <= final < first + max_answer_tokens]
 
 
-def _answer(identity: str, context: str, candidates: list[tuple[float, Place]], none: float, n_best: int, allow_none: bool, threshold: float) -> Answer:
+def _answer(identity: str, context: str, candidates: list[tuple[float, Place]], none: float, n_best: int, allow_none: bool,
+            threshold: float) -> Answer:
     import numpy as np
 
     ranked: dict[str, tuple[float, Place | None]] = {}
     for score, place in sorted(candidates, key=lambda candidate: -candidate[0]):
         if len(ranked) < n_best:
             ranked.setdefault(context[place[0] : place[1]], (score, place))
-    text, (score, place) = next(iter(ranked.items()), ("", (float("-inf"), None)))
+    text, (score, place) = next(iter(ranked.items()), ("", (0.0, None)))
     if allow_none:
         ranked[""] = (none, None)
     order = sorted(ranked.items(), key=lambda item: -item[1][0])[:n_best] if ranked else [("", (0.0, None))]
@@ -219,4 +232,5 @@ def _answer(identity: str, context: str, candidates: list[tuple[float, Place]], 
     difference = none - score
     if place is None or (allow_none and difference > threshold):
         text, place = "", None
-    return Answer(identity, text, place, score, difference, tuple((said, float(share)) for (said, _), share in zip(order, shares, strict=True)))
+    best = tuple((said, float(share)) for (said, _), share in zip(order, shares, strict=True))
+    return Answer(identity, text, place, score, difference, best)

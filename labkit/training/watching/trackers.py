@@ -1,12 +1,14 @@
 """Where the figures of a training go besides metrics.jsonl: TensorBoard's files, and experiment trackers where they are installed.
 
-A tracker only receives. The run's folder stays the truth: a training that goes on after a kill gives a tracker the rows until then again
-(or the tracker overwrites them), and `export` sends a run that was trained without one.
+A tracker only receives. The run's folder stays the truth: where a training goes on after a kill, a tracker gets the rows until then once
+more, and `export` sends a run that was trained without one.
 """
 
 import contextlib
 import importlib.util
+import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +18,8 @@ from labkit.runs import Run
 from labkit.training import recipe as recipes
 
 Row = dict[str, Any]
+
+_SEND_SECONDS = 2.0
 
 
 class Tracker(Protocol):
@@ -33,42 +37,48 @@ class Tracker(Protocol):
 
 class MLflow:
     """MLflow, into a local database, `mlflow.sqlite` beside the runs (`mlflow ui --backend-store-uri sqlite:///…` shows it), or where
-    MLFLOW_TRACKING_URI says. A run that goes on goes on in the same MLflow run."""
+    MLFLOW_TRACKING_URI says. A training that goes on is a new MLflow run with all rows; the one that it replaces goes into MLflow's bin."""
 
     def start(self, run: Run, settings: dict[str, Any], before: list[Row]) -> None:
-        import os
-
         import mlflow
 
         if not os.environ.get("MLFLOW_TRACKING_URI"):
             mlflow.set_tracking_uri(f"sqlite:///{run.folder.parent.parent.resolve() / 'mlflow.sqlite'}")
-        experiment = mlflow.set_experiment(run.folder.parent.name)
-        self._client = mlflow.MlflowClient()
-        sought = f"tags.labkit_run = '{run.key}' and attributes.status != 'FINISHED'"
-        known = self._client.search_runs([experiment.experiment_id], sought, max_results=1) if before else []
-        tags = {"labkit_run": run.key, "mlflow.runName": run.folder.name}
-        found = known[0] if known else self._client.create_run(experiment.experiment_id, tags=tags)
-        self._id = found.info.run_id
-        if not known:
-            for name, value in settings.items():
-                self._client.log_param(self._id, name, value)
-            for row in before:
-                self.log(row)
+        experiment = mlflow.set_experiment(run.folder.parent.name).experiment_id
+        self._client, self._waiting, self._sent = mlflow.MlflowClient(), [], time.monotonic()
+        if before:
+            for earlier in self._client.search_runs([experiment], f"tags.labkit_run = '{run.key}'"):
+                self._client.delete_run(earlier.info.run_id)
+        self._id = self._client.create_run(experiment, tags={"labkit_run": run.key}, run_name=run.folder.name).info.run_id
+        for name, value in settings.items():
+            self._client.log_param(self._id, name, value)
+        for row in before:
+            self.log(row)
 
     def log(self, row: Row) -> None:
-        for name, value in numbers(row).items():
-            self._client.log_metric(self._id, name, value, step=row["step"])
+        from mlflow.entities import Metric
+
+        now = round(time.time() * 1000)
+        self._waiting += [Metric(name, value, now, row["step"]) for name, value in numbers(row).items()]
+        if time.monotonic() - self._sent >= _SEND_SECONDS or len(self._waiting) > 900:
+            self._send()
 
     def finish(self) -> None:
+        self._send()
         self._client.set_terminated(self._id)
+
+    def _send(self) -> None:
+        """Together: each call is a transaction, and a step may take a few milliseconds. A call takes at most 1,000."""
+        if self._waiting:
+            self._client.log_batch(self._id, metrics=self._waiting)
+        self._waiting, self._sent = [], time.monotonic()
 
 
 class WeightsAndBiases:
-    """Weights & Biases, offline (a folder `wandb` in the run's; `wandb sync` sends it) unless WANDB_MODE says otherwise."""
+    """Weights & Biases, offline (a folder `wandb` in the run's; `wandb sync` sends it) unless WANDB_MODE says otherwise. A
+    training that goes on is a further W&B run, with all rows."""
 
     def start(self, run: Run, settings: dict[str, Any], before: list[Row]) -> None:
-        import os
-
         import wandb
 
         self._run = wandb.init(project=run.folder.parent.name, name=run.folder.name, config=settings, dir=run.folder,
@@ -84,7 +94,7 @@ class WeightsAndBiases:
 
 
 class Trackio:
-    """Trackio, into its local database (look at it with `trackio show`)."""
+    """Trackio, into its local database (`trackio show` shows it). A training that goes on is a further Trackio run, with all rows."""
 
     def start(self, run: Run, settings: dict[str, Any], before: list[Row]) -> None:
         import trackio

@@ -10,6 +10,11 @@ from labkit.training.objectives.contrastive import batch_all, info_nce, supervis
 from tests.training.objectives.near import numbers, whole
 
 
+def near(found, wanted):
+    """Equal but for float32's rounding, as sums are made in another order: a hundred-thousandth of the largest number at most."""
+    return (found - wanted).abs().max() <= 1e-5 * max(1.0, wanted.abs().max())
+
+
 def encoder(seed, dropout=0.0):
     torch.manual_seed(seed)
     return torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Dropout(dropout), torch.nn.Linear(8, 4))
@@ -32,7 +37,7 @@ def test_any_cut_of_a_batch_gives_the_whole_batchs_gradient(name, cuts, seed):
     found = cached_gradients(cached, [inputs[start:end] for start, end in zip(places, places[1:], strict=False)], objective)
     assert torch.allclose(found, wanted, atol=1e-6) and not found.requires_grad
     for one, other in zip(plain.parameters(), cached.parameters(), strict=True):
-        assert torch.allclose(one.grad, other.grad, atol=1e-6)
+        assert near(other.grad, one.grad)
 
 
 def test_dropout_is_the_same_the_second_time():
@@ -50,7 +55,7 @@ def test_dropout_is_the_same_the_second_time():
     assert torch.equal(torch.rand(1), after)  # what comes next draws as if nothing had been done twice
     assert torch.allclose(found, wanted, atol=1e-6)
     for one, other in zip(plain.parameters(), cached.parameters(), strict=True):
-        assert torch.allclose(one.grad, other.grad, atol=1e-6)
+        assert near(other.grad, one.grad)
 
 
 def test_gradients_are_added_to_what_is_there_and_reach_the_objectives_own_parameters():
@@ -70,3 +75,8 @@ def test_an_encoder_that_is_random_by_itself_is_found_out():
     model, inputs = encoder(0), numbers(4, 5)
     with pytest.raises(RuntimeError, match="random"):
         cached_gradients(lambda part: model(part) * random.uniform(1, 5), [inputs[:2], inputs[2:]], lambda rows: rows.square().sum())
+
+
+def test_an_encoder_that_has_run_away_is_seen_in_the_loss():
+    model, inputs = encoder(0), numbers(4, 5)
+    assert cached_gradients(lambda part: model(part) * torch.nan, [inputs[:2], inputs[2:]], lambda rows: rows.square().sum()).isnan()

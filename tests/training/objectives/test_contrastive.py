@@ -1,5 +1,7 @@
 """Contrastive losses against sentence-transformers and the papers' formulas, one anchor at a time in float64."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,10 +19,12 @@ from labkit.training.objectives.contrastive import (
     supervised_contrastive,
     triplet,
 )
-from tests.training.objectives.near import assert_equal, gradients, numbers, whole
+from tests.training.objectives.near import assert_equal as near
+from tests.training.objectives.near import gradients, numbers, whole
 
 quick = settings(max_examples=40, deadline=None)
 seeds = st.integers(0, 10_000)
+assert_equal = partial(near, double=True)
 DISTANCES = {"cosine": theirs.BatchHardTripletLossDistanceFunction.cosine_distance,
              "euclidean": theirs.BatchHardTripletLossDistanceFunction.euclidean_distance}
 

@@ -15,6 +15,7 @@ import pytest
 from labkit.errors import LabError
 from labkit.training.search import study as studies
 from labkit.training.search import workers
+from labkit.training.search.plan import Plan
 from tests.training.search import toys
 
 ROOT = Path(__file__).parents[3]
@@ -79,9 +80,18 @@ def test_a_search_goes_on_where_it_was_left_and_tries_nothing_twice(tmp_path):
 
 
 def test_a_small_space_ends_when_all_was_tried(tmp_path):
-    found = workers.search(lambda settings, report: settings["rank"] / 1, toys.space_of({"rank": [4, 8, 16]}), folder=tmp_path, trials=50)
-    assert sorted(row["settings"]["rank"] for row in found.rows if row["state"] == "complete") == [4, 8, 16]
-    assert found.best["settings"] == {"rank": 4}
+    space = toys.space_of({"rank": [4, 8, 16], "alpha": [1, 2]})
+    found = workers.search(lambda settings, report: float(settings["rank"] + settings["alpha"]), space, folder=tmp_path, trials=50)
+    tried = sorted((row["settings"]["rank"], row["settings"]["alpha"]) for row in found.rows if row["state"] == "complete")
+    assert tried == [(rank, alpha) for rank in (4, 8, 16) for alpha in (1, 2)]
+    assert found.best["settings"] == {"rank": 4, "alpha": 1}
+
+
+def test_a_space_with_an_end_on_one_side_only_goes_on_on_the_other(tmp_path):
+    space = toys.space_of({"optimiser": ["adamw", "sgd"], "momentum": {"low": 0.5, "high": 0.9, "only_if": {"optimiser": "sgd"}}})
+    found = workers.search(lambda settings, report: settings["optimiser"] == "sgd", space, folder=tmp_path, trials=6, sampler="random")
+    whole = [row["settings"]["optimiser"] for row in found.rows if row["state"] == "complete"]
+    assert sorted(whole) == ["adamw", *["sgd"] * 5]
 
 
 def test_a_grid_tries_every_combination_and_goes_on_with_those_left(tmp_path):
@@ -169,14 +179,14 @@ def test_two_workers_share_storage_and_cores_and_one_that_is_killed_loses_nothin
     assert repeated[0]["settings"] == lost[0]["settings"] and repeated[0]["state"] == "complete"
     ended = [json.dumps(note[3]) for note in notes if note[0] == "end"]
     assert len(ended) == len(set(ended)) == 10
-    assert len({note[1] for note in notes}) == 3 and os.getpid() not in {note[1] for note in notes}  # two, and one for the dead one
+    assert len({note[1] for note in notes}) >= 2 and os.getpid() not in {note[1] for note in notes}
     assert {note[2] for note in notes} == {str(max(1, workers.cores() // 2))}
 
 
 @pytest.fixture()
 def queue(tmp_path):
     """A plan and its study, to be taken from as a worker would that then dies: nobody holds a lock of that name."""
-    plan = studies.Plan(tmp_path, toys.space_of({"rank": [4, 8, 16]}), trials=3, pruner="none")
+    plan = Plan(tmp_path, toys.space_of({"rank": [4, 8, 16]}), trials=3, pruner="none")
     return plan, studies.begin(plan), f"{socket.gethostname()}:nobody"
 
 
@@ -242,11 +252,13 @@ def test_a_killed_search_takes_its_workers_with_it_and_goes_on(tmp_path):
     before = toys.notes(path)
     time.sleep(0.7)
     assert toys.notes(path) == before
-    ended = [json.dumps(note[3]) for note in before if note[0] == "end"]
+    kept = settings_of(workers.read(toys.space_of(), tmp_path / "s"), "complete")
     found = workers.search(toys.Logged(path), toys.space_of(), folder=tmp_path / "s", trials=8, pruner="none")
-    assert found.count("complete") == 8 and found.count("running") == 0
-    again = [json.dumps(note[3]) for note in toys.notes(path)[len(before):] if note[0] == "end"]
-    assert len(ended) >= 3 and len(set(ended + again)) == len(ended + again) == 8  # nothing lost, nothing twice
+    run = [json.dumps(note[3], sort_keys=True) for note in toys.notes(path)[len(before):] if note[0] == "end"]
+    assert kept and len(kept) + len(run) == 8 and not set(kept) & set(run)  # what was kept is not run again, all else is
+    assert sorted(kept + run) == sorted(settings_of(found, "complete")) and found.count("running") == 0
+    begun = {json.dumps(note[3], sort_keys=True) for note in before}
+    assert begun <= set(settings_of(found, "complete"))  # nothing that was cut off is lost
 
 
 def test_what_a_search_has_found_can_be_read_while_it_runs(tmp_path):

@@ -79,6 +79,7 @@ def test_predictions_must_be_one_for_each_window(tokenizer):
         alignment.word_predictions(alignment.align([["a"]], None, tokenizer, 16, overlap=2), [])
 
 
+@settings(deadline=None)
 @given(TAGS)
 def test_strict_spans_are_seqevals(tags):
     from seqeval.scheme import IOB2, Entities
@@ -87,6 +88,7 @@ def test_strict_spans_are_seqevals(tags):
     assert alignment.spans(tags) == theirs
 
 
+@settings(deadline=None)
 @given(TAGS)
 def test_lenient_spans_are_those_of_conlleval(tags):
     from seqeval.metrics.sequence_labeling import get_entities
@@ -94,6 +96,7 @@ def test_lenient_spans_are_those_of_conlleval(tags):
     assert alignment.spans(tags, strict=False) == [(kind, first, last + 1) for kind, first, last in get_entities(tags)]
 
 
+@settings(deadline=None)
 @given(TAGS)
 def test_tags_come_back_from_spans(tags):
     valid = alignment.tags_of(alignment.spans(tags), len(tags))
@@ -102,6 +105,7 @@ def test_tags_come_back_from_spans(tags):
         assert valid == tags
 
 
+@settings(deadline=None)
 @given(TAGS)
 def test_iob1_says_the_same_spans_as_the_bio_it_becomes(tags):
     if alignment.iob1_fault(tags) is None:
@@ -118,7 +122,8 @@ def test_spans_that_overlap_or_lie_outside_are_refused():
 
 
 def test_a_text_becomes_words_and_chinese_characters():
-    assert alignment.words_of("OK，我在Berlin花了20.5元！ It's") == ["OK", "，", "我", "在", "Berlin", "花", "了", "20", ".", "5", "元", "！", "It", "'", "s"]
+    assert alignment.words_of("OK，我在Berlin花了20.5元！ It's") == [
+        "OK", "，", "我", "在", "Berlin", "花", "了", "20", ".", "5", "元", "！", "It", "'", "s"]
 
 
 def test_labels_are_o_and_then_each_types_two_marks():

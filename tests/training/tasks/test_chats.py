@@ -11,7 +11,8 @@ from labkit.training.tasks.formats.reading import Broken
 
 
 def put(folder, *rows, name="train.jsonl"):
-    (folder / name).write_text("".join((row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)) + "\n" for row in rows), encoding="utf-8")
+    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+    (folder / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
 
 def one(kind, line):
@@ -19,7 +20,8 @@ def one(kind, line):
 
 
 def test_a_summary_is_asked_for_in_the_lines_language():
-    english, chinese = one("summarisation", {"document": "D", "summary": "S"}), one("summarisation", {"document": "D", "summary": "S", "language": "zh"})
+    english = one("summarisation", {"document": "D", "summary": "S"})
+    chinese = one("summarisation", {"document": "D", "summary": "S", "language": "zh"})
     assert english == [{"id": "x-1", "messages": [{"role": "user", "content": "Summarise the following text in one sentence.\n\nD"}],
                         "answer": "S", "language": "en"}]
     assert "概括" in chinese[0]["messages"][0]["content"] and chinese[0]["language"] == "zh"
@@ -49,12 +51,14 @@ def test_each_turn_of_the_assistant_becomes_a_chat():
 
 
 @pytest.mark.parametrize("kind, line, why", [
-    ("summarisation", {"document": "D"}, "'summary' must be a text"), ("summarisation", {"document": " ", "summary": "S"}, "'document' must be"),
+    ("summarisation", {"document": "D"}, "'summary' must be a text"),
+    ("summarisation", {"document": " ", "summary": "S"}, "'document' must be"),
     ("summarisation", {"document": "D", "summary": "S", "language": "fr"}, "one of en, zh, not 'fr'"),
     ("translation", {"source": "A", "target": "B", "source_language": "en", "target_language": "en"}, "are both 'en'"),
     ("translation", {"translation": {"en": "A"}}, "two languages"), ("dialogue", {"messages": []}, "at least two"),
     ("dialogue", {"messages": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]}, "message 1 must have"),
-    ("dialogue", {"messages": [{"role": r, "content": "a"} for r in ("user", "assistant", "user")]}, "last message must be the assistant's"),
+    ("dialogue", {"messages": [{"role": r, "content": "a"} for r in ("user", "assistant", "user")]},
+     "last message must be the assistant's"),
 ])
 def test_what_is_wrong_with_a_line_is_said(kind, line, why):
     with pytest.raises(Broken, match=why):
@@ -82,8 +86,8 @@ def test_labels_are_numbered_in_the_alphabets_order(tmp_path):
     assert data.labels == ("broken", "cheap", "late") and data.train["label"][:] == [[0, 2], []] and data.validation["label"][:] == [[1]]
 
 
-@pytest.mark.parametrize("line, why", [({"text": "a", "labels": "late"}, "list of names"), ({"text": "a", "labels": ["x", "x"]}, "comes twice"),
-                                       ({"labels": ["x"]}, "'text' must be")])
+@pytest.mark.parametrize("line, why", [({"text": "a", "labels": "late"}, "list of names"),
+                                       ({"text": "a", "labels": ["x", "x"]}, "comes twice"), ({"labels": ["x"]}, "'text' must be")])
 def test_a_malformed_multi_label_line_is_named(line, why, tmp_path):
     put(tmp_path, line)
     with pytest.raises(LabError, match=f"line 1: .*{why}"):

@@ -55,7 +55,8 @@ def test_other_encodings_are_read_where_they_are_said(tmp_path):
 
 def test_all_columns_are_kept(tmp_path):
     rows = conll.read(put(tmp_path / "x", "Die der ART B-NC O\nBank Bank NN I-NC B-ORG\n"))
-    assert rows[0].columns == (("Die", "der", "ART", "B-NC", "O"), ("Bank", "Bank", "NN", "I-NC", "B-ORG")) and rows[0].tags == ("O", "B-ORG")
+    assert rows[0].columns == (("Die", "der", "ART", "B-NC", "O"), ("Bank", "Bank", "NN", "I-NC", "B-ORG"))
+    assert rows[0].tags == ("O", "B-ORG")
 
 
 @pytest.mark.parametrize("text, why", [

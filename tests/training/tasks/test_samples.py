@@ -75,14 +75,16 @@ def grams(text):
     return {tuple(units[start : start + 5]) for start in range(max(1, len(units) - 4))}
 
 
-COLUMNS = {"entailment": "text", "similarity": "text", "names": "tokens", "names_zh": "tokens", "questions": "context", "questions_zh": "context",
-           "translation": "answer", "dialogue": "answer", "summaries": "answer", "sentiment": "text", "sentiment_zh": "text"}
+COLUMNS = {"entailment": "text", "similarity": "text", "names": "tokens", "names_zh": "tokens", "questions": "context",
+           "questions_zh": "context", "translation": "answer", "dialogue": "answer", "summaries": "answer", "sentiment": "text",
+           "sentiment_zh": "text"}
 
 
 @pytest.mark.parametrize("name", COLUMNS)
 def test_no_held_out_text_is_nearly_one_of_training(name, loaded):
     data = loaded[f"samples/{name}"]
-    texts = {split: {" ".join(value) if isinstance(value, list) else value for value in rows[COLUMNS[name]][:]} for split, rows in data.splits.items()}
+    texts = {split: {" ".join(value) if isinstance(value, list) else value for value in rows[COLUMNS[name]][:]}
+             for split, rows in data.splits.items()}
     train = [(text, grams(text)) for text in texts.pop("train")]
     close = [(one, other) for split in texts.values() for one in split for other, others in train
              if len(grams(one) & others) >= 0.5 * len(grams(one) | others)]

@@ -21,8 +21,9 @@ def tokenizer():
 
 
 def row(context, answer=None, start=None, question="What?", identity="q"):
-    answers = {"text": [], "answer_start": []} if answer is None else {"text": [answer], "answer_start": [context.index(answer) if start is None else start]}
-    return {"id": identity, "question": question, "context": context, "answers": answers}
+    texts = [] if answer is None else [answer]
+    starts = [context.index(text) if start is None else start for text in texts]
+    return {"id": identity, "question": question, "context": context, "answers": {"text": texts, "answer_start": starts}}
 
 
 def sure_of(windowed):
@@ -36,8 +37,8 @@ def sure_of(windowed):
 def test_the_windows_and_the_word_with_most_context_are_those_of_berts_own_example(tokenizer):
     # The comment in BERT's run_squad.py: three spans of "the man went to the store and bought a gallon of milk", of which the third,
     # "and bought a gallon of", gives "bought" most context.
-    made = windows.windows([row("the man went to the store and bought a gallon of milk")], tokenizer, max_tokens=9, overlap=2, max_question_tokens=1)
-    context = made.contexts[0]
+    context = "the man went to the store and bought a gallon of milk"
+    made = windows.windows([row(context)], tokenizer, max_tokens=9, overlap=2, max_question_tokens=1)
     said = [[context[place[0] : place[1]] for place in window.places if place] for window in made.windows]
     assert said[:3] == ["the man went to the".split(), "to the store and bought".split(), "and bought a gallon of".split()]
     deciding = [number for number, window in enumerate(made.windows) for place, decides in zip(window.places, window.decides, strict=True)
@@ -57,7 +58,7 @@ def test_every_token_is_decided_once_and_a_sure_model_gives_the_answer_back(toke
     whole = tokenizer(context, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     decided = [place for window in made.windows for place, decides in zip(window.places, window.decides, strict=True) if decides]
     assert sorted(decided) == whole and all(len(window.tokens) <= 80 for window in made.windows)
-    if len(tokenizer(answer, add_special_tokens=False)["input_ids"]) <= 25:  # every answer as long as half the overlap is whole where it is decided
+    if len(tokenizer(answer, add_special_tokens=False)["input_ids"]) <= 25:  # half the overlap: whole where it is decided
         assert made.unheld == []
         assert windows.answers(made, *sure_of(made), max_answer_tokens=60)[0].place == (start, start + len(answer))
 
@@ -90,7 +91,8 @@ def test_spaces_around_an_answer_do_not_count(tokenizer):
 
 
 def test_a_long_question_is_cut_and_listed(tokenizer):
-    made = windows.windows([row("a b", question="why " * 100, identity="long"), row("a b", identity="short")], tokenizer, max_question_tokens=10)
+    rows = [row("a b", question="why " * 100, identity="long"), row("a b", identity="short")]
+    made = windows.windows(rows, tokenizer, max_question_tokens=10)
     assert made.cut_questions == ["long"]
     assert sum(token == tokenizer.convert_tokens_to_ids("why") for token in made.windows[0].tokens) == 10
 
@@ -98,6 +100,28 @@ def test_a_long_question_is_cut_and_listed(tokenizer):
 def test_windows_too_small_for_their_overlap_are_refused(tokenizer):
     with pytest.raises(LabError, match="leave 61 for the context .* cannot share 61"):
         windows.windows([row("a")], tokenizer, max_tokens=128, overlap=61, max_question_tokens=64)
+
+
+def test_a_decoders_tokenizer_without_cls_is_refused():
+    from transformers import AutoTokenizer
+
+    with pytest.raises(LabError, match="needs a tokenizer with .CLS."):
+        windows.windows([row("a")], AutoTokenizer.from_pretrained(models.resolve().folder))
+
+
+def test_the_space_before_a_word_is_no_part_of_an_answer():
+    from tokenizers import Tokenizer, pre_tokenizers, processors
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(WordLevel({"<s>": 0, "?": 1, "Ġin": 2, "Ġold": 3, "Ġtown": 4}, unk_token="?"))
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=True, trim_offsets=False)
+    words.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A $B:1", special_tokens=[("<s>", 0)])
+    byte_level = PreTrainedTokenizerFast(tokenizer_object=words, cls_token="<s>", unk_token="?")
+    made = windows.windows([row("in old town", "old")], byte_level)
+    assert made.windows[0].places[-3:] == ((0, 2), (3, 6), (7, 11))
+    found = windows.answers(made, *sure_of(made))[0]
+    assert (found.text, found.place) == ("old", (3, 6))
 
 
 def two_windows():
@@ -145,7 +169,7 @@ def test_a_question_without_any_candidate_is_left_unanswered():
     none = Windowed([Window(0, (101,), (0,), (None,), (False,), 0, 0, 0)], ["q"], [""], [], [])
     for allow in (True, False):
         found = windows.answers(none, [np.zeros(1)], [np.zeros(1)], allow_none=allow)[0]
-        assert found.text == "" and found.place is None and found.best == (("", 1.0),)
+        assert found.text == "" and found.place is None and found.best == (("", 1.0),) and found.score == found.no_answer == 0.0
 
 
 def test_predictions_must_be_one_for_each_window():

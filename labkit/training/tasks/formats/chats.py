@@ -3,12 +3,12 @@
 | kind | a line |
 |---|---|
 | `question_answering` | `question`, `answer`, maybe `context` |
-| `dialogue` | `messages`: a list of `role` (user, assistant) and `content`, the assistant's last; each of its turns becomes a chat of its own |
+| `dialogue` | `messages`: a list of `role` (user, assistant) and `content`, the assistant's last; each of its turns becomes a chat |
 | `summarisation` | `document`, `summary` |
 | `translation` | `source`, `target`, `source_language`, `target_language`; or, as WMT's copies have it, `translation`: {language: text} |
 
-Each line may have `id`, and, but for translation, `language` (`en` or `zh`; `en` where it is missing). What the user says is the template of
-the line's language (`TEMPLATES`), of a translation that of its source's.
+Each line may have `id`, and, but for translation, `language` (`en` or `zh`; `en` where it is missing). What the user says is the template
+of the line's language (`TEMPLATES`), of a translation that of its source's.
 """
 
 from collections.abc import Iterator
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 KINDS = ("question_answering", "dialogue", "summarisation", "translation")
-METRICS = {"question_answering": ("f1", "exact_match"), "dialogue": ("rouge_l", "bleu"), "summarisation": ("rouge_l", "rouge_1", "rouge_2", "meteor"),
-           "translation": ("bleu", "chrf")}
+METRICS = {"question_answering": ("f1", "exact_match"), "dialogue": ("rouge_l", "bleu"),
+           "summarisation": ("rouge_l", "rouge_1", "rouge_2", "meteor"), "translation": ("bleu", "chrf")}
 TEMPLATES = {
-    "question_answering": {"en": "Answer the question from the text, in as few words as you can.\n\nText: {context}\n\nQuestion: {question}",
+    "question_answering": {"en": "Answer the question from the text, in as few words as you can.\n\nText: {context}\n\n"
+                                 "Question: {question}",
                            "zh": "请根据材料回答问题，答案尽量简短。\n\n材料：{context}\n\n问题：{question}"},
-    "summarisation": {"en": "Summarise the following text in one sentence.\n\n{document}", "zh": "请用一句话概括下面的内容。\n\n{document}"},
+    "summarisation": {"en": "Summarise the following text in one sentence.\n\n{document}",
+                      "zh": "请用一句话概括下面的内容。\n\n{document}"},
     "translation": {"en": "Translate the following text from {source_language} to {target_language}.\n\n{source}",
                     "zh": "请把下面的{source_language}翻译成{target_language}。\n\n{source}"},
 }

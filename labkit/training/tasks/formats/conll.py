@@ -75,7 +75,8 @@ def read(path: Path, encoding: str = "utf-8-sig", scheme: str = "auto") -> list[
 
     def finish() -> None:
         if words:
-            sentences.append(Sentence(tuple(word[0] for word in words), tuple(word[-1] for word in words), max(document, 0), first, tuple(words)))
+            tokens, tags = tuple(word[0] for word in words), tuple(word[-1] for word in words)
+            sentences.append(Sentence(tokens, tags, max(document, 0), first, tuple(words)))
             words.clear()
 
     for number, line in lines(path, encoding):
@@ -134,7 +135,8 @@ def dataset(sentences: list[Sentence], labels: tuple[str, ...]) -> "Dataset":
 
     number = {label: place for place, label in enumerate(labels)}
     rows = [{"tokens": list(row.tokens), "tags": [number[tag] for tag in row.tags], "document": row.document} for row in sentences]
-    return Dataset.from_list(rows, features=Features({"tokens": List(Value("string")), "tags": List(Value("int64")), "document": Value("int32")}))
+    kinds = Features({"tokens": List(Value("string")), "tags": List(Value("int64")), "document": Value("int32")})
+    return Dataset.from_list(rows, features=kinds)
 
 
 def _of_hub() -> TaskData:

@@ -29,7 +29,8 @@ def load(kind: str, folder: Path, leave_out_broken: bool = False) -> TaskData:
     rows = {split: _read(path, read, strict) for split, path in split_files(folder, (".jsonl",)).items()}
     columns = {tuple(row) for split in rows.values() for row in split}
     if len(columns) > 1:
-        raise LabError(f"{folder}: some lines have {' and '.join(sorted(', '.join(each) for each in columns))}; all must have the same keys")
+        kinds = " and ".join(sorted(", ".join(each) for each in columns))
+        raise LabError(f"{folder}: some lines have {kinds}; all must have the same keys")
     names = {name for split in rows.values() for row in split for name in _names(row)}
     labels = tuple(sorted(names))
     splits = {split: _dataset(own, {name: number for number, name in enumerate(labels)}) for split, own in rows.items()}
@@ -79,6 +80,6 @@ def _dataset(rows: list[dict[str, Any]], number: dict[str, int]) -> "Dataset":
     whole = Value("int64")
     several = any(isinstance(row.get("label"), list) for row in rows)
     kinds = {key: (List(whole) if several else whole) if key == "label" else Value("string") for key in rows[0]}
-    numbered = [{**row, "label": sorted(number[name] for name in row["label"]) if several else number[row["label"]]} if "label" in row else row
-                for row in rows]
-    return Dataset.from_list(numbered, features=Features(kinds))
+    if "label" in kinds:
+        rows = [{**row, "label": sorted(number[name] for name in row["label"]) if several else number[row["label"]]} for row in rows]
+    return Dataset.from_list(rows, features=Features(kinds))

@@ -1,8 +1,8 @@
 """GLUE (Wang et al. 2019, https://arxiv.org/abs/1804.07461) in its published files: tab-separated, one example a line, no quoting.
 
 A quotation mark is a character like any other, and a field never spans lines. Columns are found by the header's names; CoLA has no header
-in `train.tsv` and `dev.tsv`. MRPC lies either as GLUE's own three files or as Microsoft's two (`msr_paraphrase_train.txt`, `…_test.txt`), of
-which `dev_ids.tsv` names the pairs held out for validation. Test files have no labels (Microsoft's has).
+in `train.tsv` and `dev.tsv`. MRPC lies either as GLUE's own three files or as Microsoft's two (`msr_paraphrase_train.txt`, `…_test.txt`),
+of which `dev_ids.tsv` names the pairs held out for validation. Test files have no labels (Microsoft's has).
 
 What the leaderboard reports for each task (the paper's table 1) is in `TASKS[NAME].metrics`. Label numbers are those of the hub's copy.
 """
@@ -54,29 +54,26 @@ class GlueTask:
         return "classify" if self.labels else "regress"
 
 
-def _numbers(*names: str) -> dict[str, int]:
-    return {str(number): number for number in range(len(names))}
-
-
 def _names(*names: str) -> dict[str, int]:
     return {name: number for number, name in enumerate(names)}
 
 
+_ZERO_ONE = {"0": 0, "1": 1}
 _NLI = ("entailment", "neutral", "contradiction")
 _TWO = ("entailment", "not_entailment")
 _PAIR = ("sentence1", "sentence2")
 
 TASKS = {
-    "cola": GlueTask("CoLA: is the sentence grammatical?", "CoLA：句子是否合乎语法", ("sentence",), "label", _numbers(*"ab"),
+    "cola": GlueTask("CoLA: is the sentence grammatical?", "CoLA：句子是否合乎语法", ("sentence",), "label", _ZERO_ONE,
                      ("unacceptable", "acceptable"), ("matthews",), ("sentence",), ("CoLA",),
                      no_header=("source", "label", "mark", "sentence")),
-    "sst2": GlueTask("SST-2: is the review positive?", "SST-2：影评的情感", ("sentence",), "label", _numbers(*"ab"),
+    "sst2": GlueTask("SST-2: is the review positive?", "SST-2：影评的情感", ("sentence",), "label", _ZERO_ONE,
                      ("negative", "positive"), ("accuracy",), ("sentence",), ("SST-2", "SST2")),
-    "mrpc": GlueTask("MRPC: do both say the same?", "MRPC：两句是否同义", ("#1 String", "#2 String"), "Quality", _numbers(*"ab"),
+    "mrpc": GlueTask("MRPC: do both say the same?", "MRPC：两句是否同义", ("#1 String", "#2 String"), "Quality", _ZERO_ONE,
                      ("not_equivalent", "equivalent"), ("f1", "accuracy"), _PAIR, ("MRPC",),
                      files=(("train", ("train.tsv", "msr_paraphrase_train.txt")), ("validation", ("dev.tsv",)),
                             ("test", ("test.tsv", "msr_paraphrase_test.txt")))),
-    "qqp": GlueTask("QQP: is it the same question?", "QQP：两个问题是否相同", ("question1", "question2"), "is_duplicate", _numbers(*"ab"),
+    "qqp": GlueTask("QQP: is it the same question?", "QQP：两个问题是否相同", ("question1", "question2"), "is_duplicate", _ZERO_ONE,
                     ("not_duplicate", "duplicate"), ("f1", "accuracy"), ("question1", "question2"), ("QQP",)),
     "stsb": GlueTask("STS-B: how alike are both, 0 to 5?", "STS-B：两句的相似度（0到5）", _PAIR, "score", {}, (), ("pearson", "spearman"),
                      _PAIR, ("STS-B", "STSB")),
@@ -89,8 +86,8 @@ TASKS = {
                      _names(*_TWO), _TWO, ("accuracy",), ("question", "sentence"), ("QNLI",)),
     "rte": GlueTask("RTE: does the first entail the second?", "RTE：前句是否蕴含后句", _PAIR, "label", _names(*_TWO), _TWO, ("accuracy",),
                     _PAIR, ("RTE",)),
-    "wnli": GlueTask("WNLI: what does the pronoun mean?", "WNLI：代词指代", _PAIR, "label", _numbers(*"ab"), ("not_entailment", "entailment"),
-                     ("accuracy",), _PAIR, ("WNLI",)),
+    "wnli": GlueTask("WNLI: what does the pronoun mean?", "WNLI：代词指代", _PAIR, "label", _ZERO_ONE,
+                     ("not_entailment", "entailment"), ("accuracy",), _PAIR, ("WNLI",)),
     "ax": GlueTask("AX: GLUE's diagnostic set", "AX：GLUE诊断集", _PAIR, "Label", _names(*_NLI), _NLI, ("matthews",),
                    ("premise", "hypothesis"), ("AX", "diagnostic"), files=(("test", ("diagnostic.tsv", "diagnostic-full.tsv")),)),
 }
@@ -123,8 +120,8 @@ def _local_splits(name: str, task: GlueTask, folder: Path, strict: Strictness) -
         rows = list(_rows(path, task, split, strict))
         if not rows:
             raise LabError(f"{path} has no examples")
-        held_out = find(folder, "dev_ids.tsv", "mrpc_dev_ids.tsv", "msr_paraphrase_dev_ids.tsv") if name == "mrpc" and split == "train" else None
-        if held_out is not None and path.suffix == ".txt":
+        held_out = find(folder, "dev_ids.tsv", "mrpc_dev_ids.tsv", "msr_paraphrase_dev_ids.tsv")
+        if path.name == "msr_paraphrase_train.txt" and held_out is not None:
             pairs = _pairs(held_out)
             splits["validation"] = _dataset([row for row in rows if row["pair"] in pairs], task)
             rows = [row for row in rows if row["pair"] not in pairs]
@@ -135,20 +132,22 @@ def _local_splits(name: str, task: GlueTask, folder: Path, strict: Strictness) -
 
 
 def _rows(path: Path, task: GlueTask, split: str, strict: Strictness) -> Iterator[dict[str, Any]]:
-    header: dict[str, int] | None = None
-    labelled = True
+    places: dict[str, int] = {}  # column -> where it stands
+    width = 0
     for number, line in lines(path):
         cells = line.split("\t")
-        if header is None:
-            header, is_header = _header(path, task, split, cells)
-            labelled = task.label in header
+        if number == 1:
+            places, is_header = _header(path, task, split, cells)
+            width = len(cells)
             if is_header:
                 continue
         if not line:
             strict.broken(path, number, "an empty line")
             continue
         try:
-            yield _row(cells, header, task, labelled)
+            if len(cells) != width:
+                raise Broken(f"{len(cells)} columns where the first line has {width}")
+            yield _row(cells, places, task)
         except Broken as error:
             strict.broken(path, number, str(error))
 
@@ -164,21 +163,18 @@ def _header(path: Path, task: GlueTask, split: str, cells: list[str]) -> tuple[d
     missing = [name for name in wanted if name not in header]
     if missing:
         raise LabError(f"{path}, line 1: the header lacks {', '.join(missing)}; it has {', '.join(map(repr, cells[:12]))}")
-    return header | {"": len(cells)}, True
+    return header, True
 
 
-def _row(cells: list[str], header: dict[str, int], task: GlueTask, labelled: bool) -> dict[str, Any]:
-    expected = header.get("", len(task.no_header))
-    if len(cells) != expected:
-        raise Broken(f"{len(cells)} columns where the first line has {expected}")
-    texts = [cells[header[name]] for name in task.columns]
+def _row(cells: list[str], places: dict[str, int], task: GlueTask) -> dict[str, Any]:
+    texts = [cells[places[name]] for name in task.columns]
     if not all(text.strip() for text in texts):
         raise Broken("a text is empty")
     row: dict[str, Any] = dict(zip(("text", "text_pair"), texts, strict=False))
-    if "#1 ID" in header and "#2 ID" in header:
-        row["pair"] = (cells[header["#1 ID"]], cells[header["#2 ID"]])
-    if labelled:
-        row["label"] = _label(cells[header[task.label]], task)
+    if "#1 ID" in places and "#2 ID" in places:
+        row["pair"] = (cells[places["#1 ID"]], cells[places["#2 ID"]])
+    if task.label in places:
+        row["label"] = _label(cells[places[task.label]], task)
     return row
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 VERSIONS = {"squad": "v1.1", "squad_v2": "v2.0"}
 _HUB = {"squad": "rajpurkar/squad", "squad_v2": "rajpurkar/squad_v2"}
+METRICS = ("f1", "exact_match")
 _LICENSE = "CC-BY-SA-4.0"
 
 
@@ -30,18 +31,13 @@ def load(name: str, folder: Path | None = None) -> TaskData:
     version = VERSIONS[name]
     if folder is None:
         splits = {split: rows.select_columns(list(features())).cast(features()) for split, rows in from_hub(_HUB[name]).items()}
-        return TaskData(name, "span", splits, (), metrics(name), f"the hub, {_HUB[name]}", _LICENSE)
+        return TaskData(name, "span", splits, (), METRICS, f"the hub, {_HUB[name]}", _LICENSE)
     found = {split: find(folder, *(f"{stem}{ending}.json" for stem in stems for ending in (f"-{version}", "")))
              for split, stems in {"train": ("train",), "validation": ("dev", "validation"), "test": ("test",)}.items()}
     splits = {split: read(path, unanswerable=name == "squad_v2") for split, path in found.items() if path is not None}
     if not splits:
         raise LabError(f"{folder} has neither train-{version}.json nor dev-{version}.json")
-    return TaskData(name, "span", splits, (), metrics(name), str(folder), _LICENSE)
-
-
-def metrics(name: str) -> tuple[str, ...]:
-    """The metrics of one of `VERSIONS`: F1 decides."""
-    return ("f1", "exact_match")
+    return TaskData(name, "span", splits, (), METRICS, str(folder), _LICENSE)
 
 
 def features() -> "Features":
@@ -97,7 +93,7 @@ def _answers(question: dict[str, Any], context: str, where: str, unanswerable: b
     impossible = question.get("is_impossible", False)
     listed = _get(question, "answers", list, where)
     if impossible and listed:
-        raise LabError(f"{where}: is_impossible is true, yet there are answers; what a reader might take for one belongs in plausible_answers")
+        raise LabError(f"{where}: is_impossible is true, yet there are answers; what only seems to be one belongs in plausible_answers")
     if not listed and not impossible:
         raise LabError(f"{where}: no answer; a question without one needs is_impossible (SQuAD 2.0)")
     if impossible and not unanswerable:

@@ -1,0 +1,219 @@
+"""How well the embedded encoder tells 77 intents apart: fine-tuned on all data, and on ten examples an intent.
+
+    .venv/bin/python benchmarks/banking77.py [--quick] [--held-out] [--parts full ten_shot] [--set full.learning_rate=1e-4 …]
+
+Banking77 (`../shared/data`; where it is absent the lab's English samples, which is said in the output). Each setting was chosen on
+training texts alone: `--held-out` measures on training texts that were held out, with other draws of the ten examples (seeds from
+100), and does not open the test file.
+
+Full: every training text. Ten-shot: ten examples an intent, drawn by seed; on the same draws a model is fine-tuned by
+cross-entropy, and one by supervised contrastive learning (Khosla et al. 2020, https://arxiv.org/abs/2004.11362) with logistic
+regression as its head (as SetFit has it, Tunstall et al. 2022, https://arxiv.org/abs/2209.11055). For comparison: logistic
+regression on the encoder as it comes.
+
+Claims, the last line's JSON:
+    full_accuracy                      share of the test texts that are named right after training on all data; `detail` has the seconds
+    ten_shot_contrastive               the same with ten examples an intent, contrastive, mean over the draws
+    ten_shot_gain_over_cross_entropy   that less cross-entropy's on the same draws
+"""
+
+import argparse
+import csv
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+DATA = ROOT.parent / "shared" / "data"
+SHOTS, DRAWS_TO_CHOOSE_BY = 10, 100
+HELD_OUT_FULL, HELD_OUT_TEN = 1000, 3000  # training texts that are held out where settings are chosen
+
+# Settings of `labkit.training.recipe.Recipe` beside those of `labkit.training.presets` for classification.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "full": {"learning_rate": 2e-4, "epochs": 10, "batch_size": 64, "objective": "supervised_contrastive", "contrastive_weight": 1.0,
+             "temperature": 0.1, "dropout": 0.1, "head_rate": 10.0},
+    "cross_entropy": {"method": "freeze", "layers": 2, "learning_rate": 1e-4, "epochs": 20, "batch_size": 154, "head_rate": 50.0,
+                      "dropout": 0.1},
+    "contrastive": {"method": "freeze", "layers": 2, "learning_rate": 5e-5, "epochs": 20, "batch_size": 154, "dropout": 0.0,
+                    "objective": "supervised_contrastive", "temperature": 0.1},
+}
+
+Pairs = list[tuple[str, str]]  # text, intent
+
+
+@dataclass(frozen=True)
+class Source:
+    """Texts with their intents; `test` is None where settings are chosen, so that it cannot be looked at."""
+
+    train: Pairs
+    test: Pairs | None
+    name: str
+
+    @property
+    def intents(self) -> list[str]:
+        return sorted({intent for _, intent in self.train})
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--quick", action="store_true", help="a smoke run under a minute: few intents and texts, two epochs")
+    arguments.add_argument("--held-out", action="store_true", help="measure on held-out training texts, as the settings were chosen")
+    arguments.add_argument("--parts", nargs="+", choices=("full", "ten_shot"), default=["ten_shot", "full"])
+    arguments.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="draws of the ten examples")
+    arguments.add_argument("--set", nargs="*", default=[], metavar="WHICH.SETTING=VALUE", help=f"try other settings: {', '.join(SETTINGS)}")
+    options = arguments.parse_args()
+    settings = changed(SETTINGS, options.set)
+    from labkit import process
+
+    process.prepare()
+    with tempfile.TemporaryDirectory() as work:
+        os.environ["LABKIT_RUNS"] = work
+        began = time.perf_counter()
+        source = read(options.quick, options.held_out)
+        print(f"{source.name}: {len(source.train)} training texts, {len(source.intents)} intents", flush=True)
+        seeds = options.seeds[:1] if options.quick else options.seeds
+        detail: dict[str, Any] = {"source": source.name, "intents": len(source.intents),
+                                  "measured_on": "held-out training texts" if options.held_out else "test"}
+        claims = {}
+        if "ten_shot" in options.parts:
+            found = ten_shot(source, seeds, settings, options.quick)
+            claims |= found.pop("claims")
+            detail["ten_shot"] = found
+        if "full" in options.parts:
+            detail["full"] = full(source, settings["full"], options.quick)
+            claims["full_accuracy"] = detail["full"]["accuracy"]
+        detail |= {"settings": settings, "seconds": round(time.perf_counter() - began)}
+    print(json.dumps({"claims": claims, "detail": detail}))
+
+
+def changed(settings: dict[str, dict[str, Any]], changes: list[str]) -> dict[str, dict[str, Any]]:
+    """The settings with some of them replaced: `contrastive.temperature=0.2`."""
+    settings = {which: dict(own) for which, own in settings.items()}
+    for change in changes:
+        place, _, value = change.partition("=")
+        which, _, name = place.partition(".")
+        try:
+            settings[which][name] = json.loads(value)
+        except KeyError:
+            raise SystemExit(f"--set {change}: there is no {which!r}, only {', '.join(settings)}") from None
+        except ValueError:
+            settings[which][name] = value
+    return settings
+
+
+def read(quick: bool, held_out: bool) -> Source:
+    """Banking77, or the lab's English samples where it is absent."""
+    if (DATA / "banking77_train.csv").exists():
+        def pairs(name: str) -> Pairs:
+            with (DATA / name).open(encoding="utf-8") as file:
+                return [(row["text"], row["category"]) for row in csv.DictReader(file)]
+        train, test, name = pairs("banking77_train.csv"), None if held_out else pairs("banking77_test.csv"), "banking77"
+    else:
+        from labkit import records, scenarios
+
+        known = scenarios.load(scenarios.names()[0])
+        field = max(known.label_fields, key=lambda field: len(field.labels)).name
+        found = [(row["messages"][-1]["content"], row["answer"][field]) for row in records.samples(known)
+                 if row["language"] == "en" and field in row["answer"]]
+        random.Random(0).shuffle(found)
+        train, test = found[len(found) // 4:], None if held_out else found[:len(found) // 4]
+        name = f"samples of {known.name} ({DATA} is not there)"
+    if quick:
+        kept = sorted({intent for _, intent in train})[:8]
+        train, test = (pairs and [pair for pair in pairs if pair[1] in kept] for pairs in (train, test))
+        train, test = (pairs and random.Random(0).sample(pairs, min(most, len(pairs))) for pairs, most in ((train, 240), (test, 120)))
+    return Source(train, test, name)
+
+
+def ten_shot(source: Source, seeds: list[int], settings: dict[str, dict[str, Any]], quick: bool) -> dict[str, Any]:
+    """Accuracy by draw of the frozen encoder, of cross-entropy, and of contrastive training."""
+    import numpy as np
+
+    found: dict[str, list[float]] = {"frozen": [], "cross_entropy": [], "contrastive": []}
+    seconds: dict[str, list[float]] = {"cross_entropy": [], "contrastive": []}
+    for seed in seeds:
+        train, rest = drawn(source, seed if source.test is not None else seed + DRAWS_TO_CHOOSE_BY)
+        test = rest if source.test is None else source.test
+        found["frozen"].append(accuracy(frozen(train, test), test))
+        for which in ("cross_entropy", "contrastive"):
+            said, took = trained(f"{which}-{seed}", train, test, source.intents, settings[which], seed, quick)
+            found[which].append(accuracy(said, test))
+            seconds[which].append(took)
+            print(f"ten-shot, draw {seed}, {which}: {found[which][-1]:.4f} (frozen {found['frozen'][-1]:.4f}), {took:.0f} s", flush=True)
+    mean = {name: round(float(np.mean(values)), 4) for name, values in found.items()}
+    return {"claims": {"ten_shot_contrastive": mean["contrastive"],
+                       "ten_shot_gain_over_cross_entropy": round(mean["contrastive"] - mean["cross_entropy"], 4)},
+            "mean": mean, "by_draw": {name: [round(value, 4) for value in values] for name, values in found.items()},
+            "training_seconds": {name: [round(value) for value in values] for name, values in seconds.items()}}
+
+
+def full(source: Source, settings: dict[str, Any], quick: bool) -> dict[str, Any]:
+    """Accuracy after training on every training text (but the held-out ones where settings are chosen)."""
+    train, test = source.train, source.test
+    if test is None:
+        order = list(train)
+        random.Random(0).shuffle(order)
+        count = min(HELD_OUT_FULL, len(order) // 4)
+        train, test = order[count:], order[:count]
+    said, took = trained("full", train, test, source.intents, settings, 0, quick)
+    found = {"accuracy": round(accuracy(said, test), 4), "frozen": round(accuracy(frozen(train, test), test), 4),
+             "training_seconds": round(took), "training_texts": len(train)}
+    print(f"full: {found}", flush=True)
+    return found
+
+
+def drawn(source: Source, seed: int) -> tuple[Pairs, Pairs]:
+    """Ten examples of each intent, and of the other training texts those that settings are chosen by."""
+    draw = random.Random(seed)
+    order = list(source.train)
+    draw.shuffle(order)
+    count: dict[str, int] = {}
+    train, rest = [], []
+    for text, intent in order:
+        count[intent] = count.get(intent, 0) + 1
+        (train if count[intent] <= SHOTS else rest).append((text, intent))
+    return train, rest[:HELD_OUT_TEN]
+
+
+def trained(name: str, train: Pairs, test: Pairs, intents: list[str], settings: dict[str, Any], seed: int,
+            quick: bool) -> tuple[list[str], float]:
+    """What a run with these settings says of the test texts, and the seconds that its training took with loading and saving."""
+    from datasets import Dataset
+
+    from labkit.training import predictor, presets, trainer
+    from labkit.training.tasks.formats import TaskData
+
+    rows = Dataset.from_dict({"text": [text for text, _ in train], "label": [intents.index(intent) for _, intent in train]})
+    data = TaskData("banking77", "classify", {"train": rows}, tuple(intents), ("accuracy",), "PolyAI", "CC-BY-4.0")
+    recipe = presets.of_data(data, **{"name": name, "seed": seed, "checkpoint_steps": 10**6, "max_tokens": 128, **settings,
+                                      **({"epochs": 2} if quick else {})})
+    began = time.perf_counter()
+    run = trainer.train_task(recipe, data)
+    took = time.perf_counter() - began
+    return [said["label"]["value"] for said in predictor.load(run).predict([text for text, _ in test])], took
+
+
+def frozen(train: Pairs, test: Pairs) -> list[str]:
+    """What logistic regression on the encoder as it comes says."""
+    from sklearn.linear_model import LogisticRegression
+
+    from labkit.data import duplicates
+
+    vectors = duplicates.embed([text for text, _ in train + test])
+    fitted = LogisticRegression(C=10, max_iter=1000).fit(vectors[:len(train)], [intent for _, intent in train])
+    return fitted.predict(vectors[len(train):]).tolist()
+
+
+def accuracy(said: list[str], test: Pairs) -> float:
+    return sum(word == intent for word, (_, intent) in zip(said, test, strict=True)) / len(test)
+
+
+if __name__ == "__main__":
+    main()
