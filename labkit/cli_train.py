@@ -211,7 +211,7 @@ def prefer(scenario: Annotated[str, typer.Option("--scenario", "-s", help="The s
     if unknown := given.keys() - PreferenceRecipe.__dataclass_fields__.keys():
         raise LabError(f"{', '.join(sorted(unknown))} is not a setting of preference training")
     recipe = PreferenceRecipe(**{"scenario": scenario, "name": name, "method": method, "start": start, **given})
-    pairs = preference_pairs.read(source) if source else preferences.pairs(spec)
+    pairs = preference_pairs.read(source) if source else preferences.pairs(scenario=scenario).pairs
     control, run = Control(), runs.Run(runs.folder_for(scenario, name))
     with interruptible(control), watched(run, recipe.as_recipe(), []) as (_, on_step):
         run = preference.train(recipe, pairs, spec, on_step, control)
@@ -239,6 +239,16 @@ def list_runs(context: typer.Context) -> None:
         elif rows := run.metrics():
             line += f" step {rows[-1]['step']} of {rows[-1]['steps']}"
         typer.echo(line)
+
+
+@runs_app.command(epilog="Example: labkit runs compare finance/default finance/careful")
+def compare(runs: Annotated[list[str], typer.Argument(help="Two or more runs, SCENARIO/NAME.")], language: Language = "en") -> None:
+    """What differs between runs, settings, data and base, and what came of them."""
+    from labkit import runs as catalogue
+    from labkit.cli_words import checked_language
+    from labkit.training import comparing
+
+    typer.echo(comparing.as_text([catalogue.find(key) for key in runs], checked_language(language)))
 
 
 RunKey = Annotated[str, typer.Argument(help="The run, SCENARIO/NAME.")]

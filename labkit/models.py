@@ -37,6 +37,13 @@ EMBEDDED = {
 }
 
 
+# Names that the hub knew before it had owners, and that books and guides still use.
+FORMER = {"bert-base-uncased": "google-bert/bert-base-uncased", "bert-base-cased": "google-bert/bert-base-cased",
+          "bert-base-chinese": "google-bert/bert-base-chinese", "bert-large-uncased": "google-bert/bert-large-uncased",
+          "distilbert-base-uncased": "distilbert/distilbert-base-uncased", "roberta-base": "FacebookAI/roberta-base",
+          "xlm-roberta-base": "FacebookAI/xlm-roberta-base", "gpt2": "openai-community/gpt2", "distilgpt2": "distilbert/distilgpt2"}
+
+
 @dataclass(frozen=True)
 class BaseModel:
     """A base model that is on this machine.
@@ -69,6 +76,7 @@ def resolve(name: str = DEFAULT) -> BaseModel:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _from_folder(name, folder)
+    name = FORMER.get(name, name)
     if folder.is_absolute() or name.startswith(".") or name.count("/") != 1:
         raise LabError(f"base model {name!r}: no such folder, and not embedded ({', '.join(EMBEDDED)})")
     return _from_folder(name, _from_hub(name))

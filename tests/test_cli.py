@@ -11,6 +11,7 @@ from labkit import scenarios
 from labkit.cli import app
 
 VERBS = ["build", "prepare", "vault", "train", "evaluate", "chat", "compare", "app", "runs", "doctor", "lab"]
+VERBS += ["search", "prefer", "runs pause", "runs resume", "runs stop", "runs evaluate", "runs compare"]
 VERBS += [f"label {verb}" for verb in ("up", "down", "status", "password", "backup", "restore", "push", "pull", "progress", "quality",
                                        "errors", "next", "cost", "votes push", "votes pull", "votes pairs")]
 
@@ -43,6 +44,15 @@ def test_every_verb_has_help_with_an_example(verb):
     (["train", "--recipe", "nowhere.toml"], "nowhere.toml does not exist"),
     (["prepare", "-s", "legal", "--source", "a.doc", "--map", "text=a,category=b", "--out", "x.jsonl"], "a.doc: does not exist"),
     (["train"], "scenario is missing"),
+    (["train", "-s", "legal", "--data", "samples/sentiment"], "--data is in place of --scenario"),
+    (["train", "--data", "samples/nothing"], "no data set is called 'samples/nothing'"),
+    (["train", "-s", "legal", "--task", "juggle"], "task must be one of"),
+    (["train", "-s", "legal", "--launcher", "mpi"], "--launcher must be none or accelerate"),
+    (["train", "-s", "legal", "--task", "classify", "--minutes", "1"], "--minutes chooses how many layers a chat model adapts"),
+    (["search", "nowhere.toml"], "nowhere.toml"),
+    (["prefer", "-s", "legal", "--set", "colour=1"], "colour is not a setting"),
+    (["prefer", "-s", "legal"], "there are no preference pairs"),
+    (["runs", "pause", "finance/none"], "there is no run"),
     (["label", "push", "-s", "cooking"], "there is no scenario 'cooking'"),
     (["label", "push", "-s", "legal", "--source", "nowhere.jsonl"], "nowhere.jsonl does not exist"),
     (["label", "next", "-s", "legal", "--language", "fr"], "--language must be one of en, zh"),

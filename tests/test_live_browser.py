@@ -51,6 +51,3 @@ def test_a_training_is_steered_by_the_buttons_while_its_result_is_waited_for(pag
     button("stop").click()
     notebook.get_by_text(said["ended"]).wait_for()
     notebook.get_by_text("the end: stopped well").wait_for()
-    import os
-    if os.environ.get("LABKIT_PICTURES"):
-        notebook.screenshot(path=f"{os.environ['LABKIT_PICTURES']}/live_{language}.png")

@@ -14,6 +14,11 @@ class Verdict(Enum):
     STOP = "stop"
 
 
+def mode_of(monitor: str) -> str:
+    """`min` for losses and errors, of which less is better, `max` for every other measurement."""
+    return "min" if monitor.endswith(("loss", "error")) else "max"
+
+
 @dataclass
 class EarlyStopping:
     """Watches one number.

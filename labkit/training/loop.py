@@ -20,9 +20,10 @@ from labkit.errors import LabError
 from labkit.training import checkpoint, optimisers, schedules
 from labkit.training.averaging import Averages
 from labkit.training.control import Control
-from labkit.training.early_stopping import EarlyStopping, Verdict
+from labkit.training.early_stopping import EarlyStopping, Verdict, mode_of
 from labkit.training.learner import Learner, Passed
 from labkit.training.recipe import Recipe
+from labkit.training.watching import memory
 from labkit.training.world import World
 
 OnStep = Callable[[dict[str, Any]], None]
@@ -63,7 +64,7 @@ class Loop:
         self._optimiser = optimisers.build(recipe.optimiser, self.learner.groups(), recipe.learning_rate, beta1=recipe.beta1,
                                            beta2=recipe.beta2, weight_decay=recipe.weight_decay, momentum=recipe.momentum)
         self._averages = Averages(self.learner.masters, recipe.ema) if recipe.ema else None
-        self._stopping = EarlyStopping(recipe.patience, mode="min" if recipe.monitor == "validation_loss" else "max")
+        self._stopping = EarlyStopping(recipe.patience, mode=mode_of(recipe.monitor))
         self._recent: deque[float] = deque(maxlen=_RECENT)
         self._calmest = math.inf
         done = checkpoint.load(self.folder, self.learner.masters, self._optimiser, self._averages, self._stopping)
@@ -78,13 +79,16 @@ class Loop:
     def _steps(self, done: int) -> bool:
         plan, ends = self._plan, self._measured_after()
         with self._metrics() as write:
+            row: dict[str, Any] | None = None
             for index in range(done, len(plan)):
-                self.control.wait_while_paused()
+                if self.world.agreed(self.control.paused) and self._halted(index, row):
+                    return False
                 row = self._one(index)
                 asked_to_measure = self.world.agreed(self.control.take_evaluate())
                 verdict = None
                 if index in ends or asked_to_measure:
                     verdict = self._measure(row, counts=index in ends)
+                row["memory_gb"] = round(memory.resident_gb(), 3)
                 row["seconds"] = round(self._spent + time.perf_counter() - self._began - self.control.paused_seconds, 3)
                 write(row)
                 if self.on_step and self.world.is_first:
@@ -99,6 +103,19 @@ class Loop:
                 if asked:
                     return index + 1 == len(plan)
         return True
+
+    def _halted(self, index: int, last: dict[str, Any] | None) -> bool:
+        """Wait while paused, with a checkpoint, for who pauses may switch the machine off; whether training was stopped meanwhile. A
+        measurement that is asked for is shown beside the last step's figures; as it belongs to no step, it is not written."""
+        def measure() -> None:
+            row = {**(last or {}), "step": index, "steps": len(self._plan)}
+            self._measure(row, counts=False)
+            if self.on_step and self.world.is_first and last:
+                self.on_step(row)
+
+        self._checkpoint(index)
+        self.control.wait_while_paused(evaluate=measure if self.world.size == 1 else None)
+        return self.world.agreed(self.control.stopped)
 
     def _measured_after(self) -> set[int]:
         """The steps after which the validation records are measured: the last of each epoch, or every so many, and the very last."""

@@ -11,7 +11,8 @@ from labkit.training.precision import best_precision
 from labkit.training.recipe import Recipe
 
 
-def finish(run: Run, recipe: Recipe, base: BaseModel, written: list[str], data: dict[str, Any], started: datetime, prepare_seconds: float = 0.0) -> None:
+def finish(run: Run, recipe: Recipe, base: BaseModel, written: list[str], data: dict[str, Any], started: datetime,
+           prepare_seconds: float = 0.0) -> None:
     """Write the manifest of a run whose weights lie in its folder, and remove what only an unfinished training needs.
 
     Args:
@@ -34,7 +35,8 @@ def finish(run: Run, recipe: Recipe, base: BaseModel, written: list[str], data: 
         "files": digests,
         "data": data,
         "training": {"steps": rows[-1]["step"], "loss": rows[-1]["loss"], "seconds": rows[-1]["seconds"],
-                     "prepare_seconds": round(prepare_seconds, 3), "validation_loss": last("validation_loss"), "validation": last("validation"),
+                     "prepare_seconds": round(prepare_seconds, 3), "validation_loss": last("validation_loss"),
+                     "validation": last("validation"),
                      "precision": "bfloat16" if best_precision(recipe.precision) == "bf16" else "float32",
                      "device": "cuda" if torch.cuda.is_available() else "cpu"},
         "seed": recipe.seed,

@@ -151,7 +151,7 @@ def _fuse(model: "torch.nn.Module") -> None:
 
 
 def groups(masters: Masters, recipe: Recipe) -> list[dict[str, Any]]:
-    """The optimiser's groups: LoRA's second matrices at `lora_plus` times the rate, heads at `head_rate` times, all in the order of names."""
+    """The optimiser's groups: LoRA's second matrices at `lora_plus` times the rate, heads at `head_rate` times; in the order of names."""
     found: dict[float, list] = {}
     for name, parameter in masters.items():
         faster = recipe.lora_plus if "lora_B" in name else recipe.head_rate if name.startswith("heads.") else 1.0
@@ -160,8 +160,8 @@ def groups(masters: Masters, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def save(model: "torch.nn.Module", masters: Masters, base: BaseModel, folder: Path) -> list[str]:
-    """Write what was learned into a run's folder, each part whole or not at all: `adapter/` as PEFT reads it (float32), or `model/` as
-    transformers does (the whole model in its own number format). Gives the files' names relative to the folder."""
+    """Write what was learned into a run's folder, whole or not at all: `adapter/` as PEFT reads it (float32), or `model/` as transformers
+    does (the whole model in its own number format). Gives the files' names relative to the folder."""
     name = "adapter" if hasattr(model, "peft_config") else "model"
     part = folder / f".{name}.part"
     shutil.rmtree(part, ignore_errors=True)
@@ -172,7 +172,8 @@ def save(model: "torch.nn.Module", masters: Masters, base: BaseModel, folder: Pa
         else:
             model.save_pretrained(part)
     except OSError as error:
-        raise LabError(f"cannot write {folder / name}: {error.strerror or error}; free some space, then go on with the same command") from error
+        raise LabError(f"cannot write {folder / name}: {error.strerror or error}; free some space, then go on with the same "
+                       "command") from error
     shutil.rmtree(folder / name, ignore_errors=True)
     os.replace(part, folder / name)
     return sorted(f"{name}/{path.name}" for path in (folder / name).iterdir() if path.suffix in (".json", ".safetensors"))
@@ -191,7 +192,8 @@ def _save_adapter(model: "torch.nn.Module", masters: Masters, base: BaseModel, p
             first = model.labkit_first
             for key in list(tensors):
                 # The base was W - s B0 A0 while learning: W + s (B A - B0 A0) is LoRA of twice the rank on W itself.
-                tensors[key] = torch.cat([tensors[key], first[key] if "lora_A" in key else -first[key]], 0 if "lora_A" in key else 1).contiguous()
+                down = "lora_A" in key
+                tensors[key] = torch.cat([tensors[key], first[key] if down else -first[key]], 0 if down else 1).contiguous()
             config.init_lora_weights, config.r, config.lora_alpha = True, 2 * config.r, 2 * config.lora_alpha
         config.save_pretrained(str(part))
     finally:

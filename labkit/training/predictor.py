@@ -3,6 +3,7 @@
 It computes in the number format that the run was trained in, so that it says what was measured at the end of the training.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -120,7 +121,9 @@ def load(run: Run) -> Predictor:
     if run.adapter_folder.exists():
         from peft import PeftModel
 
-        trunk = PeftModel.from_pretrained(trunk, run.adapter_folder, autocast_adapter_dtype=False).to(dtype)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # PEFT asks by the old name
+            trunk = PeftModel.from_pretrained(trunk, run.adapter_folder, autocast_adapter_dtype=False).to(dtype)
     model = head_files.make(trunk, heads, how["pooling"], normalise=how["normalise"])
     head_files.load_weights(model, run.folder)
     return Predictor(run, recipe, heads, texts.tokenizer_of(base), model.to("cuda" if torch.cuda.is_available() else "cpu").eval())

@@ -86,7 +86,7 @@ class Recipe:
         neftune: strength of the noise on the embeddings while learning (Jain et al. 2023, https://arxiv.org/abs/2310.05914); 0: none.
         ema: decay of the exponential moving average of the weights, which is what is measured and saved; 0: none.
         patience: measurements without a gain after which training stops; the best weights are kept. 0: train to the end, keep the last.
-        monitor: what is a gain: `validation_loss` falling, or a metric of the task rising.
+        monitor: what is a gain: a loss or an error falling, or any other metric of the task rising.
         evaluate_steps: steps between measurements on the validation records; 0: at the end of each epoch.
         epochs: passes over the training records.
         batch_size: records a step.
@@ -188,6 +188,8 @@ def _of_type(name: str, value: Any, kind: type) -> Any:
 
 def from_dict(raw: dict[str, Any], where: str = "recipe") -> Recipe:
     """A recipe from plain values; LabError for a key it does not have or a value that cannot be."""
+    if "search" in raw:
+        raise LabError(f"{where} has a [search] table; run it with: labkit search {where}")
     unknown = set(raw) - {field.name for field in dataclasses.fields(Recipe)}
     if unknown:
         raise LabError(f"{where}: {', '.join(sorted(unknown))} is not a setting of a recipe")

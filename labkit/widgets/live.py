@@ -246,5 +246,3 @@ def _set(widget: Any, value: str) -> None:
     if widget.value != value:
         widget.value = value
 
-
-LiveCurve = LiveBoard  # the name that notebook 00 knows

@@ -125,8 +125,8 @@ def test_padding_does_not_change_what_comes_out(base, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_falls(base, kind):
-    weights, found = after_steps(learner_of(base, kind), steps=12, rate=0.1)
-    assert found[-1] < 0.95 * found[0]
+    _, found = after_steps(learner_of(base, kind), steps=20, rate=0.02)
+    assert found[-1] < 0.98 * found[0]
 
 
 @pytest.mark.parametrize("kind", ["classify", "tag", "span"])

@@ -17,6 +17,7 @@ from labkit import files, places, process
 from labkit.errors import LabError
 from labkit.runs import Run
 from labkit.scenarios import Scenario
+from labkit.training.early_stopping import mode_of
 from labkit.training.recipe import Recipe
 from labkit.training.search.space import Settings, apply
 from labkit.training.search.study import Report
@@ -87,8 +88,8 @@ def trial_of(recipe: Recipe, records: "Dataset", scenario: Scenario, folder: str
 
 
 def direction(recipe: Recipe) -> str:
-    """`minimise` the validation loss, `maximise` every other `monitor`."""
-    return "minimise" if recipe.monitor == "validation_loss" else "maximise"
+    """`minimise` losses and errors, `maximise` every other `monitor`."""
+    return "minimise" if mode_of(recipe.monitor) == "min" else "maximise"
 
 
 def measured(row: dict[str, Any], monitor: str) -> float | None:

@@ -86,6 +86,8 @@ def check(recipe: Recipe, data: TaskData) -> None:
         embeddings.check(embeddings.kind_of(data.train), recipe.objective, "negative" in data.train.column_names)
     elif recipe.objective != "cross_entropy" and recipe.task != "classify":
         raise LabError(f"recipe: objective {recipe.objective!r} is for tasks classify and embed; task {recipe.task!r} learns by cross_entropy")
+    elif recipe.objective == "info_nce":
+        raise LabError("recipe: objective 'info_nce' needs texts that belong together two by two; choose supervised_contrastive for labels")
 
 
 def prepare(recipe: Recipe, data: TaskData, tokenizer: Any) -> Prepared:
