@@ -121,6 +121,7 @@ def vault(path: Annotated[Path, typer.Argument(help="A file that `labkit prepare
 
 @app.command(epilog="Example: labkit evaluate finance/default")
 def evaluate(run: Annotated[str | None, typer.Argument(help="The run, SCENARIO/NAME.")] = None,
+             data: Annotated[str | None, typer.Option(help="Of a run on a task's own data: NAME=FOLDER where its files lie.")] = None,
              table: Annotated[bool, typer.Option("--table", help="Print the default runs' results as Markdown.")] = False,
              language: Annotated[str, typer.Option(help="The table's language: en or zh.")] = "en") -> None:
     """Measure a run and its base model on the test split; results go into the run's folder."""
@@ -133,10 +134,28 @@ def evaluate(run: Annotated[str | None, typer.Argument(help="The run, SCENARIO/N
     if not run:
         raise LabError("which run? labkit runs lists them; example: labkit evaluate finance/default")
     found = runs.find(run)
+    if not (found.folder / "scenario.toml").exists():
+        _evaluate_task(found, data)
+        return
     kept = found.folder / "records.jsonl"
-    data = records.read(kept, found.scenario) if kept.exists() else records.samples(found.scenario)
-    report.evaluate(found, data)
+    rows = records.read(kept, found.scenario) if kept.exists() else records.samples(found.scenario)
+    if not found.writes():
+        from labkit.evaluation import encoder_report
+
+        typer.echo(f"{found.key}: ready\n{encoder_report.summary(encoder_report.evaluate(found, rows))}")
+        return
+    report.evaluate(found, rows)
     typer.echo(_summary(found))
+
+
+def _evaluate_task(run, data: str | None) -> None:
+    """Measure a run on a task's own data, from where it came or from a folder of the same layout."""
+    from labkit.evaluation import task_report
+    from labkit.training.tasks import formats
+
+    name, _, folder = (data or run.manifest()["data"]["name"]).partition("=")
+    found = task_report.evaluate(run, formats.load(name, folder or None))
+    typer.echo(f"{run.key}: ready\n{task_report.summary(found)}")
 
 
 @app.command(epilog="Example: labkit chat finance/default --prompt 'Salaried, 4 years in the job, no missed payments.'")

@@ -75,12 +75,12 @@ def _chosen(scenario, recipe, name, set, base, source, data, task):
         kind, _, folder = data.partition("=")
         loaded = formats.load(kind, folder or None)
         changes |= {"scenario": of_data.group(loaded.name), "task": loaded.task}
-        start = plain or presets.for_task(loaded.task, changes.get("base"))
+        start = plain or recipes.plain(presets.of_data(loaded, **{key: changes[key] for key in ("base", "method") if key in changes}))
         return recipes.from_dict({**start, **changes}, where), None, None, loaded
     start = plain
     wanted = changes.get("task", plain.get("task", "chat"))
     if not recipe and wanted != "chat":
-        start = presets.for_task(wanted, changes.get("base"))
+        start = presets.for_task(wanted, changes.get("base", ""), changes.get("method", ""))
     chosen = recipes.from_dict({**start, **changes}, where)
     spec = scenarios.load(chosen.scenario)
     return chosen, recs.read(source, spec) if source else building.from_samples(chosen.scenario).records, spec, None

@@ -64,7 +64,7 @@ def test_a_local_folder_is_a_base_and_its_hash_follows_its_weights(tiny_base, tm
 def test_a_name_from_before_owners_is_looked_for_under_its_owner(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with pytest.raises(LabError, match="google-bert/bert-base-uncased.*LABKIT_ONLINE=1"):
-        resolve("bert-base-uncased")
+        models.resolve("bert-base-uncased")
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "nowhere", "/no/such/folder", "a/b/c"])

@@ -77,7 +77,7 @@ def measure(run: Run, records: "Dataset | None" = None, progress: Progress | Non
     if not len(test):
         raise LabError(f"the records for run {run.key} have no test split; give some of them split = test")
     limits = predict.token_limits(test, scenario, base)
-    adapter = files.sha256_of(run.weights_path)
+    adapter = run.weights_sha256()  # of what lies there: `verify` has compared
     with _Bars(progress) as report:
         answers: dict[str, list[Row]] = {}
         seconds: dict[str, float] = {}
@@ -171,17 +171,34 @@ def table(catalogue: Iterable[Run], language: str = "en") -> str:
 def card(run: Run, found: dict[str, Any]) -> str:
     """The run's model card, Markdown: English, then Chinese."""
     manifest, recipe = run.manifest(), recipes.read(run.folder / "recipe.toml")
-    head = "---\nlibrary_name: peft\nlanguage:\n- en\n- zh\ntags:\n- lora\n- text-generation\n---\n"
+    library, tags = ("peft", [_TAGS[recipe.method]]) if recipe.method in _TAGS else ("transformers", [])
+    listed = "".join(f"- {tag}\n" for tag in [*tags, "text-generation"])
+    head = f"---\nlibrary_name: {library}\nlanguage:\n- en\n- zh\ntags:\n{listed}---\n"
     return head + "\n".join(_card_part(run, found, manifest, recipe, language) for language in LANGUAGES)
 
 
+_TAGS = {"lora": "lora", "rslora": "lora", "dora": "dora", "pissa": "lora", "ia3": "ia3", "prefix": "prefix-tuning",
+         "prompt": "prompt-tuning"}
+_WHAT = {  # what a method leaves, by method
+    "en": {"full": "`{base}` with all its weights fine-tuned", "freeze": "`{base}` with its top layers fine-tuned",
+           "lora": "A LoRA adapter for `{base}`", "rslora": "A rank-stabilised LoRA adapter for `{base}`",
+           "dora": "A weight-decomposed LoRA (DoRA) adapter for `{base}`",
+           "pissa": "A LoRA adapter for `{base}`, begun from its principal parts (PiSSA)",
+           "ia3": "An IA3 adapter (learned scales) for `{base}`", "prefix": "A learned prefix for `{base}`",
+           "prompt": "A learned prompt for `{base}`"},
+    "zh": {"full": "`{base}` 的全参数微调模型", "freeze": "`{base}` 的顶部若干层微调模型",
+           "lora": "基于 `{base}` 的 LoRA 适配器", "rslora": "基于 `{base}` 的秩稳定 LoRA(rsLoRA)适配器",
+           "dora": "基于 `{base}` 的权重分解 LoRA(DoRA)适配器", "pissa": "基于 `{base}` 的 LoRA 适配器，从主成分开始训练(PiSSA)",
+           "ia3": "基于 `{base}` 的 IA3 适配器(学得的缩放系数)", "prefix": "基于 `{base}` 学得的前缀(prefix tuning)",
+           "prompt": "基于 `{base}` 学得的软提示(prompt tuning)"},
+}
 _CARD = {
     "en": """
 # {title}: {key}
 
 {description}
 
-A LoRA adapter for `{base}`, trained with labkit {version}. It answers in fixed fields: {fields}.
+{what}, trained with labkit {version}. It answers in fixed fields: {fields}.
 
 ## Results
 
@@ -216,7 +233,7 @@ things fluently; it has not been tested for bias. Read its answers before you ac
 
 {description}
 
-基于 `{base}` 的 LoRA 适配器，用 labkit {version} 训练。回答由固定字段组成：{fields}。
+{what}，用 labkit {version} 训练。回答由固定字段组成：{fields}。
 
 ## 结果
 
@@ -248,11 +265,11 @@ TF-IDF 是基于词(英文)或字(中文)的逻辑回归，只用于标签字段
 _WORDS = {
     "en": {"head": "| Field | Measure | n | Base | Fine-tuned | TF-IDF |", "setting": "| Setting | Value |", "file": "| What | sha256 |",
            "data": "{train} train, {validation} validation and {test} test records; sources: {sources}; licences: {licenses}.",
-           "all": "all fields", "base": "base", "adapter": "adapter", "print": "data fingerprint", "joint": ", ",
+           "all": "all fields", "base": "base", "adapter": "adapter", "model": "model", "print": "data fingerprint", "joint": ", ",
            "scenario": "Scenario", "missing": "not evaluated yet"},
     "zh": {"head": "| 字段 | 指标 | n | 基座 | 微调 | TF-IDF |", "setting": "| 设置 | 值 |", "file": "| 对象 | sha256 |",
            "data": "训练 {train} 条，验证 {validation} 条，测试 {test} 条；来源：{sources}；许可：{licenses}。",
-           "all": "全部字段", "base": "基座", "adapter": "适配器", "print": "数据指纹", "joint": "、",
+           "all": "全部字段", "base": "基座", "adapter": "适配器", "model": "模型", "print": "数据指纹", "joint": "、",
            "scenario": "场景", "missing": "尚未评估"},
 }
 
@@ -263,10 +280,12 @@ def _card_part(run: Run, found: Row, manifest: Row, recipe: recipes.Recipe, lang
     results += [f"| {' | '.join(cells)} |" for cells in _cells(found, scenario, language)]
     settings = [words["setting"], "|---|---|", *(f"| {key} | {value} |" for key, value in dataclasses.asdict(recipe).items())]
     hashes = [words["file"], "|---|---|", f"| {words['base']} | `{found['weights']['base']['sha256']}` |",
-              f"| {words['adapter']} | `{found['weights']['adapter']['sha256']}` |", f"| {words['print']} | `{data['fingerprint']}` |"]
+              f"| {words['adapter' if 'adapter' in manifest else 'model']} | `{found['weights']['adapter']['sha256']}` |",
+              f"| {words['print']} | `{data['fingerprint']}` |"]
     listed = {key: ", ".join(data[key]) or "–" for key in ("sources", "licenses")}
     return _CARD[language].format(
-        title=scenario.title[language], key=run.key, description=scenario.description[language], base=manifest["base"]["name"],
+        title=scenario.title[language], key=run.key, description=scenario.description[language],
+        what=_WHAT[language][recipe.method].format(base=manifest["base"]["name"]),
         version=manifest["versions"]["labkit"], fields=words["joint"].join(field.title[language] for field in scenario.fields),
         count=found["records"]["count"], en=found["records"]["en"], zh=found["records"]["zh"], table="\n".join(results),
         data=words["data"].format(**{**data, **listed}), recipe="\n".join(settings), notice=scenario.notice[language],

@@ -28,17 +28,18 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 _SLOW = 300  # draws for measures that must be computed anew for each: a correlation, BLEU, a macro mean
-_RIGHT = {"classify": ("accuracy",), "multi_label": ("exact_match",), "regress": ("mean_absolute_error", "mean_squared_error"),
-          "chat": ("exact_match", "f1", "rouge_1", "rouge_2", "rouge_l", "meteor")}  # means over rows, task by task
+_BY_ROW = ("exact_match", "f1", "rouge_1", "rouge_2", "rouge_l", "meteor")  # of chats: means over rows
+_BY_LABEL = ("f1", "precision", "recall")  # with macro_, micro_ and weighted_ before them, or of label 1
 _COUNTED = ("entity_f1", "entity_precision", "entity_recall", "accuracy")  # of tags: ratios of sums over rows
-_MORE = {"classify": ("accuracy", "macro_f1"), "regress": ("mean_absolute_error",), "tag": ("accuracy",), "embed": ("recall_at_5",)}
+_MORE = {"classify": ("accuracy", "macro_f1"), "regress": ("mean_absolute_error",), "embed": ("recall_at_5",)}
 
 
 def evaluate(run: Run, data: TaskData, split: str = "test") -> Row:
     """Measure a finished run on a split and write what was found into its folder.
 
     Raises:
-        LabError: the run is not finished, damaged or not on this data; its base is another one now; the split is not there or has no answers.
+        LabError: the run is not finished, damaged or not on this data; its base is another one now; the split is not there or without
+            answers.
     """
     found, predictions = measure(run, data, split)
     with files.whole(run.folder / "predictions.jsonl") as part:
@@ -56,16 +57,16 @@ def measure(run: Run, data: TaskData, split: str = "test") -> tuple[Row, list[Ro
     began = time.perf_counter()
     if recipe.task == "chat":
         judged, other = _written(run, data, split)
-        names, warnings = data.metrics, []
+        warnings = []
     else:
         ready = predictor.load(run)
         part = of_data.part(recipe, data, split, ready.tokenizer, ready.heads)
         judged, warnings = part.judge(ready.outputs(part.examples)), part.warnings
         other = part.judge(predictor.untrained(ready).outputs(part.examples)) if recipe.task == "embed" else _guessed(judged, data)
-        names = ("spearman", "pearson") if judged.measure == "regress" and recipe.task == "embed" else data.metrics
     if not judged.ids:
         raise LabError(f"{data.name}: the split {split!r} has nothing to measure")
-    names = tuple(dict.fromkeys((*names, *(_MORE.get(recipe.task, ()) if judged.measure != "regress" or recipe.task == "regress" else ()))))
+    names = _names(recipe.task, judged, data)
+    fingerprint, what = of_data.fingerprint(data), "base" if recipe.task in ("chat", "embed") else "most_frequent"
     found = {
         "format": 1,
         "kind": "task",
@@ -73,19 +74,40 @@ def measure(run: Run, data: TaskData, split: str = "test") -> tuple[Row, list[Ro
         "task": recipe.task,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": {"name": data.name, "split": split, "rows": len(data.splits[split]), "measured": len(judged.ids),
-                 "fingerprint": of_data.fingerprint(data), "same_as_trained_on": of_data.fingerprint(data) == manifest["data"]["fingerprint"]},
+                 "fingerprint": fingerprint, "same_as_trained_on": fingerprint == manifest["data"]["fingerprint"]},
         "weights": {key: manifest[key] for key in ("base", "adapter", "model") if key in manifest},
         "precision": manifest["training"]["precision"],
         "seconds": round(time.perf_counter() - began, 2),
         "metrics": intervals(judged, names),
-        "beside": None if other is None else {"what": "base" if recipe.task in ("chat", "embed") else "most_frequent",
-                                              "metrics": {name: each["value"] for name, each in intervals(other, names, resamples=1).items()}},
+        "beside": None if other is None else {"what": what, "metrics": _values(other, names)},
         "warnings": warnings,
     }
     if judged.languages and len(set(judged.languages)) > 1:
         found["by_language"] = {language: intervals(_only(judged, language), names) for language in sorted(set(judged.languages))}
     return found, [{"id": identity, "right": right, "predicted": said}
                    for identity, right, said in zip(judged.ids, judged.truth, judged.predicted, strict=True)]
+
+
+def summary(found: Row) -> str:
+    """One line a metric, with its 95% interval, and what stands beside it."""
+    beside = found["beside"] or {"what": "", "metrics": {}}
+    lines = []
+    for name, value in found["metrics"].items():
+        other = beside["metrics"].get(name)
+        lines.append(f"  {name:20s} {value['value']:.3f} ({value['low']:.3f}–{value['high']:.3f})"
+                     + ("" if other is None else f"  ({beside['what'].replace('_', ' ')} {other:.3f})"))
+    return "\n".join([*lines, *(f"  {warning}" for warning in found["warnings"])])
+
+
+def _names(task: str, judged: Judged, data: TaskData) -> tuple[str, ...]:
+    """The measures of a run: the data's own, unless its embeddings are measured where it is for something else."""
+    if task != "embed" or data.task == "embed":
+        return tuple(dict.fromkeys((*data.metrics, *_MORE.get(task, ()))))
+    return ("spearman", "pearson") if judged.measure == "regress" else ("recall_at_1", *_MORE["embed"], "mean_reciprocal_rank")
+
+
+def _values(judged: Judged, names: tuple[str, ...]) -> dict[str, float]:
+    return {name: each["value"] for name, each in intervals(judged, names, resamples=1).items()}
 
 
 def intervals(judged: Judged, names: tuple[str, ...], seed: int = 0, resamples: int = metrics.RESAMPLES) -> dict[str, dict[str, float]]:
@@ -124,9 +146,50 @@ def _measure(judged: Judged, name: str) -> metrics.Measure | None:
             return metrics._mean(values)
         chosen = known if name == "has_answer_f1" else ~known
         return (lambda weights: (weights * chosen) @ values / np.maximum((weights * chosen).sum(1), 1e-12)) if chosen.any() else None
-    if name in _RIGHT.get(judged.measure, ()):
-        return metrics._mean([task_metrics.score(judged.measure, [right], [said], (name,), [language])[name] for right, said, language in rows])
+    if judged.measure == "chat" and name in _BY_ROW:
+        return metrics._mean([task_metrics.score("chat", [right], [said], (name,), [language])[name] for right, said, language in rows])
+    if judged.measure == "regress" and name in ("mean_absolute_error", "mean_squared_error"):
+        gap = np.abs(np.array(judged.truth, dtype=np.float64) - np.array(judged.predicted, dtype=np.float64))
+        return metrics._mean(gap if name == "mean_absolute_error" else gap**2)
+    if judged.measure in ("classify", "multi_label"):
+        return _labelled(judged, name)
     return None
+
+
+def _labelled(judged: Judged, name: str) -> metrics.Measure | None:
+    """Measures of labels, all draws at once, from how often each label was right, said and wanted (scikit-learn's, with 0 for a division by
+    zero; macro means are over the labels that occur in the draw)."""
+    import numpy as np
+
+    several = judged.measure == "multi_label"
+    sets = lambda values: [set(value) if several else {value} for value in values]  # noqa: E731
+    truth, predicted = sets(judged.truth), sets(judged.predicted)
+    if name in ("accuracy", "exact_match"):
+        return metrics._mean([float(a == b) for a, b in zip(truth, predicted, strict=True)])
+    labels = sorted(set().union(*truth, *predicted), key=str)
+    matrix = lambda values: np.array([[label in value for label in labels] for value in values], dtype=np.float64)  # noqa: E731
+    true, guessed = matrix(truth), matrix(predicted)  # (rows, labels)
+    average, _, kind = name.rpartition("_")
+    binary = not several and set(labels) <= {0, 1}
+    if name != "matthews" and not (kind in _BY_LABEL and (average in ("macro", "micro", "weighted") or (not average and binary))):
+        return None
+    over = lambda above, below: np.divide(above, below, out=np.zeros_like(above), where=below > 0)  # noqa: E731
+
+    def measure(weights: "np.ndarray") -> "np.ndarray":
+        wanted, said, right = weights @ true, weights @ guessed, weights @ (true * guessed)  # (draws, labels)
+        if name == "matthews":  # Gorodkin 2004, https://doi.org/10.1016/j.compbiolchem.2004.09.006
+            rows = weights.sum(1)
+            spread = np.sqrt((rows**2 - (said**2).sum(1)).clip(0) * (rows**2 - (wanted**2).sum(1)).clip(0))
+            return over(right.sum(1) * rows - (said * wanted).sum(1), spread)
+        if average == "micro":
+            wanted, said, right = (each.sum(1, keepdims=True) for each in (wanted, said, right))
+        values = over(*{"f1": (2 * right, wanted + said), "precision": (right, said), "recall": (right, wanted)}[kind])
+        if not average:
+            return values[:, labels.index(1)] if 1 in labels else np.zeros(len(weights))
+        shares = wanted if average == "weighted" else ((wanted + said) > 0).astype(float)
+        return over((values * shares).sum(1), shares.sum(1))
+
+    return measure
 
 
 def _counted(judged: Judged, name: str) -> metrics.Measure:
@@ -200,7 +263,7 @@ def _written(run: Run, data: TaskData, split: str) -> tuple[Judged, Judged]:
     most = dialogues.limits(rows, tokenizer)
     ends = predict.end_tokens(base, tokenizer)
     made = []
-    for model in (dialogues.load(run, base), predict.load(base)):
+    for model in (dialogues.load(run, base), predict.load(base, precision=dialogues.precision_of(run))):
         written = dialogues.write(model, prompts, [most[row["language"]] for row in rows], ends)
         said = [tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in written]
         made.append(Judged("chat", [row["id"] for row in rows], [row["answer"] for row in rows], said, [row["id"] for row in rows],
@@ -252,8 +315,8 @@ Source: {sources}. Licence: {licenses}. Data fingerprint `{fingerprint}`; base s
 来源：{sources}。许可：{licenses}。数据指纹 `{fingerprint}`；基座 sha256 `{sha256}`。
 """,
 }
-_WORDS = {"en": {"head": "| Measure | This run | {beside} |", "base": "Base", "most_frequent": "Most frequent answer", "setting": "| Setting | Value |",
-                 "adapter": "An adapter", "model": "A model"},
+_WORDS = {"en": {"head": "| Measure | This run | {beside} |", "base": "Base", "most_frequent": "Most frequent answer",
+                 "setting": "| Setting | Value |", "adapter": "An adapter", "model": "A model"},
           "zh": {"head": "| 指标 | 本次训练 | {beside} |", "base": "基座", "most_frequent": "最常见答案", "setting": "| 设置 | 值 |",
                  "adapter": "适配器", "model": "模型"}}
 
@@ -275,6 +338,6 @@ def _card_part(run: Run, found: Row, manifest: Row, recipe: recipes.Recipe, lang
     settings = [words["setting"], "|---|---|", *(f"| {key} | {value} |" for key, value in recipes.plain(recipe).items())]
     return _CARD[language].format(
         key=run.key, what=words["adapter" if "adapter" in manifest else "model"], data=found["data"]["name"], task=found["task"],
-        base=manifest["base"]["name"], version=manifest["versions"]["labkit"], split=found["data"]["split"], count=found["data"]["measured"],
-        table="\n".join(table), recipe="\n".join(settings), sources=", ".join(manifest["data"]["sources"]),
+        base=manifest["base"]["name"], version=manifest["versions"]["labkit"], split=found["data"]["split"],
+        count=found["data"]["measured"], table="\n".join(table), recipe="\n".join(settings), sources=", ".join(manifest["data"]["sources"]),
         licenses=", ".join(manifest["data"]["licenses"]), fingerprint=found["data"]["fingerprint"], sha256=manifest["base"]["sha256"])

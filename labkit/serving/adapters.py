@@ -59,6 +59,8 @@ def for_llamacpp(run: Run, base: BaseModel) -> Path:
     Raises:
         LabError: a GGUF adapter cannot express this one; the message says what, and that the transformers engine can.
     """
+    if run.learned_folder != run.adapter_folder:
+        raise LabError(f"run {run.key} is a whole model and not an adapter, and has no GGUF; open it with the transformers engine")
     try:
         weights = (run.adapter_folder / "adapter_model.safetensors").read_bytes()
     except OSError as error:

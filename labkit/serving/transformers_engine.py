@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,6 +41,7 @@ class Transformers:
         before = _loaded_hash(base)
         try:
             own = run is not None and run.learned_folder != run.adapter_folder  # the run is a whole model
+            learned = _learned_hash(run) if run is not None else None
             folder = run.learned_folder if own else base.folder
             model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=best_dtype(), local_files_only=True)
         except (OSError, ValueError) as error:
@@ -50,28 +50,27 @@ class Transformers:
         self.base_sha256 = _loaded_hash(base)
         if self.base_sha256 != before:
             raise LabError(f"{base.folder} changed while it was loaded; try again")
-        self.context = min(CONTEXT, getattr(model.config, "max_position_embeddings", None) or CONTEXT)
+        adapted = _with_adapter(model, run) if run is not None and not own else model
+        self.adapter_sha256 = _learned_hash(run) if run is not None else None
+        if self.adapter_sha256 != learned:
+            raise LabError(f"{run.learned_folder} changed while it was loaded; try again")
+        adapted.to(self._device).eval()
+        self._model, self._learned = model, _what_comes_first(adapted)  # PEFT puts its maps into the model itself
+        self._before = 0 if self._learned is None else self._learned.active_peft_config.num_virtual_tokens
+        self.context = min(CONTEXT, getattr(model.config, "max_position_embeddings", None) or CONTEXT) - self._before
         self.chunk = min(_GPU_CHUNK if self._device.type == "cuda" else chunk_for(model.num_parameters()), self.context)
-        self.adapter_sha256 = None
-        if own:
-            self.adapter_sha256 = files.sha256_of(run.weights_path)
-        elif run is not None:
-            model, self.adapter_sha256 = _with_adapter(model, run)
-        self._model = model.to(self._device).eval()
-        self._config = model.config
         self._held = 0
         self._cache: Any = None
 
     def evaluate(self, tokens: list[int], start: int, threads: int, wanted: bool = True) -> np.ndarray | None:
         import torch
-        from transformers import DynamicCache
 
-        if self._cache is None:
-            self._cache = DynamicCache(config=self._config)
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
             with torch.inference_mode():
+                if self._cache is None:
+                    self._cache = self._begun()
                 rows = torch.tensor([tokens], device=self._device)  # (1, tokens)
                 output = self._model(input_ids=rows, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
                 self._held = start + len(tokens)
@@ -82,7 +81,7 @@ class Transformers:
     def forget(self, start: int) -> int:
         if self._cache is not None and self._held != start:
             window = any(getattr(layer, "is_sliding", False) for layer in self._cache.layers)
-            if start == 0 or window or self._cache.get_seq_length() != self._held:
+            if start == 0 or window or self._cache.get_seq_length() != self._before + self._held:
                 self._cache, start = None, 0
             else:
                 self._cache.crop(start - self._held)  # a negative number: so many are dropped
@@ -90,7 +89,20 @@ class Transformers:
         return start
 
     def close(self) -> None:
-        self._model = self._cache = None
+        self._model = self._learned = self._cache = None
+
+    def _begun(self):
+        """The KV cache that a chat begins with: empty, a learned prefix, or what a learned prompt's embeddings make."""
+        from transformers import DynamicCache
+
+        if self._learned is None:
+            return DynamicCache(config=self._model.config)
+        first = self._learned.get_prompt(1)
+        if self._learned.active_peft_config.peft_type.value == "PREFIX_TUNING":
+            return first
+        cache = DynamicCache(config=self._model.config)
+        self._model.get_decoder()(inputs_embeds=first.to(self._model.dtype), past_key_values=cache, use_cache=True)
+        return cache
 
 
 @functools.cache
@@ -116,27 +128,36 @@ def _loaded_hash(base: BaseModel) -> str:
     raise LabError(f"{base.folder} does not hold the base model {base.name} ({short(base.sha256)})")
 
 
+def _learned_hash(run: Run) -> str:
+    """The sha256 of what a run learned, from the bytes that are there now: of its one file, or over the hashes of several."""
+    found = sorted(files.sha256_of(path) for path in run.learned_folder.glob("*.safetensors"))
+    return found[0] if len(found) == 1 else hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
 def _with_adapter(model, run: Run):
-    """The model with the run's adapter, and the sha256 of the bytes from which the adapter was loaded."""
+    """The model with the run's adapter, as PEFT wraps it."""
     from peft import PeftConfig, get_peft_model, set_peft_model_state_dict
     from safetensors import SafetensorError
-    from safetensors.torch import load
+    from safetensors.torch import load_file
 
-    weights = Path(run.adapter_folder / "adapter_model.safetensors").read_bytes()
     try:
-        tensors = load(weights)
+        tensors = load_file(run.weights_path)
         config = PeftConfig.from_pretrained(str(run.adapter_folder))
-        if config.is_prompt_learning:
-            raise LabError(f"run {run.key} learned a prefix or a prompt ({config.peft_type.value}), which chat does not serve yet; "
-                           "train it with method lora")
         config.inference_mode = True
         adapted = get_peft_model(model, config)
         loaded = set_peft_model_state_dict(adapted, tensors)
-    except (SafetensorError, ValueError, TypeError, RuntimeError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise LabError(f"run {run.key}: its adapter does not fit the base model: {reason}") from error
     missing = [name for name in loaded.missing_keys if "lora_" in name or "ia3_" in name]
-    if loaded.unexpected_keys or missing:
-        raise LabError(f"run {run.key}: its adapter does not fit the base model ({len(missing)} tensors missing, "
-                       f"{len(loaded.unexpected_keys)} too many)")
-    return adapted, hashlib.sha256(weights).hexdigest()
+    # A prefix or prompt is one tensor, which PEFT puts in its place after it found none of this name.
+    unknown = [name for name in loaded.unexpected_keys if not (config.is_prompt_learning and name == "prompt_embeddings")]
+    if unknown or missing:
+        raise LabError(f"run {run.key}: its adapter does not fit the base model ({len(missing)} tensors missing, {len(unknown)} too many)")
+    return adapted
+
+
+def _what_comes_first(model):
+    """PEFT's model where a prefix or a prompt was learned, which comes before every chat; None where maps were."""
+    config = getattr(model, "active_peft_config", None)
+    return model if config is not None and config.is_prompt_learning else None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.models import BaseModel
 from labkit.training import masters, methods, noise, views
+from labkit.training import teacher as teachers
 from labkit.training.chat_data import ChatData
 from labkit.training.examples import Encoded, batches, by_length, micro_batches
 from labkit.training.learner import Passed
@@ -57,18 +58,22 @@ class CachedChat:
         self.model.train()
         if self.parts.lower is not None:
             self.parts.lower.eval()
+        self.teacher = teachers.load(recipe, base, data.tokenizer, self.dtype, self.device)
         self.train_store: PrefixStore | None = None
         self.held_out_store: PrefixStore | None = None
         self._noisy_step: int | None = None  # the step whose noise what enters gets; None: none
 
     def prepare(self, owner: str, progress: Callable[[int, int], None] | None = None) -> None:
-        """Run the frozen layers over all records, or open what an earlier training of `owner` (the run's key) kept."""
+        """Run the frozen layers over all records, or open what an earlier training of `owner` (the run's key) kept; let a teacher see
+        the records."""
         open_store = lambda name, data, progress: open_or_build(  # noqa: E731
             name, self.parts, data, self.base.sha256, str(self.dtype), progress) if self.parts.cut else None
         self.model.eval()
         self.train_store = open_store(owner, self.data.train, progress)
         self.held_out_store = open_store(f"{owner}:validation", self.data.held_out, None) if self.data.held_out else None
         self.model.train()
+        if self.teacher:
+            self.teacher.prepare(self.data.train, progress)
 
     def plan(self) -> list[tuple[int, list[int]]]:
         recipe = self.recipe
@@ -87,10 +92,11 @@ class CachedChat:
         total = 0.0
         self._noisy_step = index if self.recipe.neftune else None
         for part in micro_batches(train, world.share(rows), self.micro_tokens):
-            losses = self._losses(train, self.train_store, part, seen)
+            losses, told = teachers.losses(self.teacher, self.parts.head, *self._predicting(train, self.train_store, part, seen),
+                                           train, part, seen)
             count = lambda name: torch.tensor([each for row in part for each in getattr(seen[row], name)], device=self.device)  # noqa: B023, E731
             (losses @ count("weights") / weight).backward()
-            total += (losses.detach() @ count("plain")).item() / plain
+            total += (told @ count("plain")).item() / plain
         self._noisy_step = None
         masters.pull_gradients(self.model, self.masters)
         return Passed(world.total(total), sum(len(view.kept) for view in seen.values()))
@@ -119,14 +125,16 @@ class CachedChat:
     def save(self, folder: Path) -> list[str]:
         return methods.save(self.model, self.masters, self.base, folder)
 
-    def _losses(self, data: Encoded, store: PrefixStore | None, rows: list[int], seen: dict[int, View]) -> "torch.Tensor":
-        """The cross-entropy of each token that the rows' views predict, float32 (tokens,); the rows of a group stand together."""
+    def _predicting(self, data: Encoded, store: PrefixStore | None, rows: list[int],
+                    seen: dict[int, View]) -> "tuple[torch.Tensor, torch.Tensor]":
+        """The last state before each token that the rows' views predict, (tokens, hidden), and these tokens, int64 (tokens,); the rows of
+        a group stand together."""
         import torch
 
         groups = [self._entered(data, store, list(own), group, seen)
                   for group, own in itertools.groupby(rows, key=lambda row: data.examples[row].group)]
         answers = [data.examples[row].tokens[place] for row in rows for place in seen[row].predicted]
-        return token_losses(self.parts.head, torch.cat(self.parts.finish(groups)), torch.tensor(answers, device=self.device))
+        return torch.cat(self.parts.finish(groups)), torch.tensor(answers, device=self.device)
 
     def _entered(self, data: Encoded, store: PrefixStore | None, rows: list[int], group: int, seen: dict[int, View]) -> Rows:
         """What enters the upper layers for rows of one group: kept, or the embeddings where all layers are adapted. Wanted is what
@@ -168,6 +176,7 @@ class CachedChat:
             for rows in by_length(self.data.held_out.examples, _HELD_OUT_BATCH):
                 for part in micro_batches(self.data.held_out, rows, self.micro_tokens):
                     seen = {row: views.whole(self.data.held_out.examples[row]) for row in part}
-                    total += self._losses(self.data.held_out, self.held_out_store, part, seen).sum().item()
+                    states, answers = self._predicting(self.data.held_out, self.held_out_store, part, seen)
+                    total += token_losses(self.parts.head, states, answers).sum().item()
         self.model.train()
         return total / sum(example.answer_tokens for example in self.data.held_out.examples)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.models import BaseModel
 from labkit.training import masters, methods, noise, views
+from labkit.training import teacher as teachers
 from labkit.training.chat_data import ChatData
 from labkit.training.examples import Encoded, batches, by_length
 from labkit.training.learner import Passed
@@ -41,9 +42,13 @@ class PlainChat:
         self.model = methods.apply(model, recipe, max(0, count - recipe.layers) if recipe.layers else 0)
         self.masters = masters.of(self.model)
         self.model.train()
+        self.head = methods.inner(self.model).get_output_embeddings()
+        self.teacher = teachers.load(recipe, base, data.tokenizer, self.dtype, self.device)
 
     def prepare(self, owner: str, progress: Callable[[int, int], None] | None = None) -> None:
-        """Nothing is kept between steps."""
+        """Let a teacher see the records; nothing else is kept between steps."""
+        if self.teacher:
+            self.teacher.prepare(self.data.train, progress)
 
     def plan(self) -> list[tuple[int, list[int]]]:
         recipe = self.recipe
@@ -64,10 +69,10 @@ class PlainChat:
         with noisy.on(noise.embedding_of(methods.inner(self.model))):
             for part in self._parts(train, world.share(rows)):
                 noisy.at(index, part, self._mask(seen, part))
-                losses = self._losses(train, part, seen)
+                losses, told = teachers.losses(self.teacher, self.head, *self._predicting(train, part, seen), train, part, seen)
                 count = lambda name: torch.tensor([each for row in part for each in getattr(seen[row], name)], device=self.device)  # noqa: B023, E731
                 (losses @ count("weights") / weight).backward()
-                total += (losses.detach() @ count("plain")).item() / plain
+                total += (told @ count("plain")).item() / plain
         masters.pull_gradients(self.model, self.masters)
         return Passed(world.total(total), sum(len(view.kept) for view in seen.values()))
 
@@ -115,8 +120,8 @@ class PlainChat:
         lengths = torch.tensor([len(seen[row].kept) for row in rows])
         return (torch.arange(int(lengths.max())) < lengths[:, None]).long()
 
-    def _losses(self, data: Encoded, rows: list[int], seen: dict[int, View]) -> "torch.Tensor":
-        """The cross-entropy of each token that the rows' views predict, float32 (tokens,), row by row."""
+    def _predicting(self, data: Encoded, rows: list[int], seen: dict[int, View]) -> "tuple[torch.Tensor, torch.Tensor]":
+        """The last state before each token that the rows' views predict, (tokens, hidden), and these tokens, int64 (tokens,)."""
         import torch
 
         kept = [seen[row].kept for row in rows]
@@ -132,7 +137,7 @@ class PlainChat:
             answers += [example.tokens[place] for place in predicted]
         states = self._states(tokens.to(self.device), mask.to(self.device), positions.to(self.device))
         chosen = states.reshape(-1, states.shape[-1])[torch.tensor(wanted, device=self.device)]
-        return token_losses(methods.inner(self.model).get_output_embeddings(), chosen, torch.tensor(answers, device=self.device))
+        return chosen, torch.tensor(answers, device=self.device)
 
     def _states(self, tokens: "torch.Tensor", mask: "torch.Tensor", positions: "torch.Tensor") -> "torch.Tensor":
         """The last hidden states of the text's tokens, (rows, tokens, hidden)."""
@@ -164,6 +169,7 @@ class PlainChat:
         with torch.no_grad():
             for rows in by_length(held_out.examples, _HELD_OUT_BATCH):
                 for part in self._parts(held_out, rows):
-                    total += self._losses(held_out, part, {row: views.whole(held_out.examples[row]) for row in part}).sum().item()
+                    states, answers = self._predicting(held_out, part, {row: views.whole(held_out.examples[row]) for row in part})
+                    total += token_losses(self.head, states, answers).sum().item()
         self.model.train()
         return total / sum(example.answer_tokens for example in held_out.examples)

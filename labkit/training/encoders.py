@@ -40,13 +40,12 @@ class Encoder:
 
     def __init__(self, recipe: Recipe, base: BaseModel, data: Prepared) -> None:
         import torch
-        from transformers import AutoModel
 
         self.recipe, self.base, self.data, self.micro_tokens = recipe, base, data, recipe.micro_tokens
         self.tokenizer = tokenizer_of(base)
         self.dtype = torch.bfloat16 if best_precision(recipe.precision) == "bf16" else torch.float32
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        trunk = AutoModel.from_pretrained(base.folder, dtype=self.dtype)
+        trunk = heads.load_trunk(base.folder, self.dtype)
         _set_dropout(trunk, recipe.dropout)
         count = len(methods.layers(trunk))
         trunk = methods.apply(trunk, recipe, max(0, count - recipe.layers) if recipe.layers else 0)
@@ -64,7 +63,8 @@ class Encoder:
         if recipe.task_weighting == "gradient_norm":
             losses.shared_parameters(self.model)
         if recipe.token_drop and any(head.by_token for head in data.heads):
-            raise LabError(f"recipe: token_drop = {recipe.token_drop:g} would leave out places that task {recipe.task!r} is about; set it to 0")
+            raise LabError(f"recipe: token_drop = {recipe.token_drop:g} would leave out places, which task {recipe.task!r} is about; "
+                           "set it to 0")
         self.special = frozenset(self.tokenizer.all_special_ids)
         self.noise = Noise(recipe.neftune, recipe.seed)
         self.model.train()
@@ -103,7 +103,7 @@ class Encoder:
         return Passed(world.total(loss), tokens, more)
 
     def _seen(self, row: int, index: int) -> Example:
-        """What step `index` sees of a training text: `token_drop` of its tokens are left out, drawn anew each time, and never all of them."""
+        """What step `index` sees of a training text: `token_drop` of its tokens are left out, drawn anew each time, but never all."""
         example = self.data.train[row]
         if not self.recipe.token_drop:
             return example
@@ -124,7 +124,8 @@ class Encoder:
         for places in passes.parts([len(examples[place].tokens) for place in own], self.micro_tokens):
             places = [own[place] for place in places]
             part = [examples[place] for place in places]
-            outputs = self.model(self._batch([(example.tokens, example.segments) for example in part], [rows[place] for place in places], index))
+            coded = [(example.tokens, example.segments) for example in part]
+            outputs = self.model(self._batch(coded, [rows[place] for place in places], index))
             sums = self.losses.sums(outputs, part)
             means = {name: value / weights[name] for name, value in sums.items()}
             own_weights = self.losses.weights(part)
@@ -140,7 +141,8 @@ class Encoder:
         names = rows + [row + _FURTHER * number for row, example in zip(rows, examples, strict=True)
                         for number in range(1, len(example.others) + 1)]
         parts = passes.parts([len(tokens) for tokens, _ in texts], self.micro_tokens)
-        embed = lambda places: self.model.embed(self._batch([texts[place] for place in places], [names[place] for place in places], index))  # noqa: E731
+        pick = lambda values, places: [values[place] for place in places]  # noqa: E731
+        embed = lambda places: self.model.embed(self._batch(pick(texts, places), pick(names, places), index))  # noqa: E731
         return self.losses.contrastive(embed, parts, examples, self.model, self.recipe.seed * 1_000_003 + index)
 
     def _batch(self, texts: "list[tuple[tuple[int, ...], tuple[int, ...]]]", rows: list[int], index: int) -> "dict[str, torch.Tensor]":

@@ -1,10 +1,9 @@
 """Parts of a decoder layer as single functions with gradients of their own, for fewer passes over memory.
 
-    lora      x W' + b + s (x A') B'
+    Adapted   x W' + b + s (x A') B', for one adapted map or several of the same states
     rms_norm  x / sqrt(mean(x^2) + eps) * w
 
-Larger ones were measured too and brought nothing on 2 cores: queries, keys and values (or gate and up) as one product, and
-silu(gate) * up. This module knows nothing about records, recipes or models.
+This module knows nothing about records, recipes or models.
 """
 
 import functools
@@ -14,16 +13,55 @@ if TYPE_CHECKING:
     import torch
 
 
-def lora(states: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor | None", down: "torch.Tensor", up: "torch.Tensor",
-         scale: float) -> "torch.Tensor":
-    """An adapted linear map (Hu et al. 2021, section 4.1): `states` (any, in) to (any, out), with gradients for states, A and B.
+class Adapted:
+    """Linear maps of the same states, each with LoRA beside it (Hu et al. 2021, section 4.1), as two products in place of three a map.
 
-    Args:
-        weight: W (out, in), frozen; bias: b (out,), frozen, or None.
-        down: A (rank, in).
-        up: B (out, rank).
+    What LoRA's first matrices give stands beside the states, and its second matrices beside the frozen weights, so that one product gives
+    all outputs: [x, s x A'] [W, B]'. In the gradient the same product gives the states' and the low ranks' at once. For two maps:
+
+        [ W1  B1  0  ]
+        [ W2  0   B2 ]
     """
-    return _lora().apply(states, weight, bias, down, up, scale)
+
+    def __init__(self, weights: "list[torch.Tensor]", biases: "list[torch.Tensor | None]", downs: "list[torch.nn.Parameter]",
+                 ups: "list[torch.nn.Parameter]", scale: float) -> None:
+        """Args: weights (out, in) and biases (out,), frozen; downs: A (rank, in); ups: B (out, rank); scale: s, the same for all."""
+        import torch
+
+        self.downs, self.ups, self.scale = downs, ups, scale
+        self.sizes = [len(weight) for weight in weights]
+        self._into, self._rank = weights[0].shape[1], downs[0].shape[0]
+        self._whole = weights[0].new_zeros(sum(self.sizes), self._into + len(weights) * self._rank)
+        self._whole[:, : self._into] = torch.cat([weight.detach() for weight in weights])
+        filled = [each if each is not None else weight.new_zeros(len(weight)) for each, weight in zip(biases, weights, strict=True)]
+        self._bias = torch.cat(filled).detach() if any(each is not None for each in biases) else None
+        self._down, self._seen = None, None
+
+    def weight(self, place: int) -> "torch.Tensor":
+        """The frozen weight of a map, (out, in), as it lies in the whole: what the map may keep in place of its own copy."""
+        start = sum(self.sizes[:place])
+        return self._whole[start : start + self.sizes[place], : self._into]
+
+    def __call__(self, states: "torch.Tensor") -> "tuple[torch.Tensor, ...]":
+        """The outputs of all maps, each (any, out), for states (any, in), with gradients for states, A and B."""
+        self._refresh()
+        return _adapted().apply(states, self, *self.downs, *self.ups)
+
+    def _refresh(self) -> None:
+        """Take A and B over where they were changed since."""
+        import torch
+
+        versions = [(id(each), each._version) for each in (*self.downs, *self.ups)]
+        if versions == self._seen:
+            return
+        with torch.no_grad():
+            self._down = torch.cat(list(self.downs))
+            start = 0
+            for place, (size, up) in enumerate(zip(self.sizes, self.ups, strict=True)):
+                column = self._into + place * self._rank
+                self._whole[start : start + size, column : column + self._rank] = up
+                start += size
+        self._seen = versions
 
 
 def rms_norm(states: "torch.Tensor", weight: "torch.Tensor", eps: float) -> "torch.Tensor":
@@ -33,29 +71,39 @@ def rms_norm(states: "torch.Tensor", weight: "torch.Tensor", eps: float) -> "tor
 
 
 @functools.cache
-def _lora() -> "type[torch.autograd.Function]":
+def _adapted() -> "type[torch.autograd.Function]":
     import torch
 
-    class Lora(torch.autograd.Function):
+    class AdaptedMaps(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, states, weight, bias, down, up, scale):
+        def forward(ctx, states, maps, *matrices):
             flat = states.reshape(-1, states.shape[-1])
-            low = (flat @ down.T).mul_(scale)  # (tokens, rank)
-            ctx.save_for_backward(flat, low, weight, down, up)
-            ctx.scale, ctx.shape = scale, states.shape
-            return torch.nn.functional.linear(flat, weight, bias).addmm_(low, up.T).view(*states.shape[:-1], -1)
+            seen = flat.new_empty(len(flat), maps._whole.shape[1])  # the states, and behind them s x A'
+            seen[:, : maps._into] = flat
+            seen[:, maps._into :] = (flat @ maps._down.T).mul_(maps.scale)
+            ctx.save_for_backward(seen)
+            ctx.maps, ctx.shape = maps, states.shape
+            found = torch.nn.functional.linear(seen, maps._whole, maps._bias)
+            return tuple(part.unflatten(0, states.shape[:-1]) for part in found.split(maps.sizes, -1))
 
         @staticmethod
-        def backward(ctx, gradient):
-            flat, low, weight, down, up = ctx.saved_tensors
-            gradient = gradient.reshape(-1, gradient.shape[-1])
-            low_gradient = (gradient @ up).mul_(ctx.scale)
+        def backward(ctx, *gradients):
+            (seen,), maps = ctx.saved_tensors, ctx.maps
+            into, rank, down = maps._into, maps._rank, maps._down
+            parts = [part.reshape(-1, part.shape[-1]) for part in gradients]
+            gradient = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
             entered = None
             if ctx.needs_input_grad[0]:
-                entered = (gradient @ weight).addmm_(low_gradient, down).view(*ctx.shape)
-            return entered, None, None, low_gradient.T @ flat, (low.T @ gradient).T, None
+                both = gradient @ maps._whole  # of the states and of the low ranks
+                low = both[:, into:].mul(maps.scale)
+                entered = torch.addmm(both[:, :into], low, down).view(ctx.shape)
+            else:
+                low = (gradient @ maps._whole[:, into:]).mul_(maps.scale)
+            of_downs = (low.T @ seen[:, :into]).split(rank)
+            of_ups = [(seen[:, into + place * rank : into + (place + 1) * rank].T @ part).T for place, part in enumerate(parts)]
+            return entered, None, *of_downs, *of_ups
 
-    return Lora
+    return AdaptedMaps
 
 
 @functools.cache

@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 _SPEC, _WEIGHTS = "heads.json", "heads.safetensors"
 
 
+def load_trunk(folder: Path, dtype: "torch.dtype") -> "torch.nn.Module":
+    """An encoder without heads. On the processor its attention is the plain one: PyTorch's fused one goes back so slowly over short texts
+    with padding that it takes half of a step."""
+    import torch
+    from transformers import AutoModel
+
+    return AutoModel.from_pretrained(folder, dtype=dtype, **({} if torch.cuda.is_available() else {"attn_implementation": "eager"}))
+
+
 def make(trunk: "torch.nn.Module", heads: tuple[Head, ...], pooling: str, dropout: float = 0.0, normalise: bool = False,
          weighting: str = "fixed") -> "torch.nn.Module":
     """A module over `trunk`: `embed(batch)` gives (texts, hidden), `forward(batch)` the outputs of each head by its name, (texts, outputs) or

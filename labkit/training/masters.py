@@ -41,4 +41,6 @@ def push(model: "torch.nn.Module", masters: Masters) -> None:
             if name in masters:
                 if masters[name] is not parameter:
                     parameter.copy_(masters[name])
+                else:  # fused optimisers do not say that they changed it, and `fused.Adapted` must know
+                    torch.autograd.graph.increment_version(parameter)
                 masters[name].grad = None

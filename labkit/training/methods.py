@@ -38,6 +38,7 @@ LORA = ("lora", "rslora", "dora", "pissa")
 ADDED = (*LORA, "ia3", "prefix", "prompt")  # what PEFT adds beside the base; the others change the base's own weights
 _VIRTUAL = ("prefix", "prompt")
 _PLAIN_NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
+_TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("query", "key", "value"))  # maps of the same states
 _PATTERNS = ("layers", "layer", "h", "block")
 
 
@@ -135,19 +136,44 @@ def _config(model: "torch.nn.Module", recipe: Recipe, first_layer: int):
 
 
 def _fuse(model: "torch.nn.Module") -> None:
-    """Let the adapted maps and the norms compute by the functions of `fused`: PEFT's own way scales and adds whole outputs, in two
-    passes over memory more and two more in the gradient (a fifth of a step on 2 cores), and a norm's takes a dozen passes (4%)."""
+    """Let the adapted maps and the norms compute by `fused`: PEFT's own way scales and adds whole outputs, in two passes over memory more
+    and two more in the gradient, and a norm's takes a dozen passes."""
     from peft.tuners.lora import Linear
 
-    def forward(module: Linear, states: "torch.Tensor") -> "torch.Tensor":
-        base, down, up = module.get_base_layer(), module.lora_A["default"], module.lora_B["default"]
-        return fused.lora(states, base.weight, base.bias, down.weight, up.weight, module.scaling["default"])
-
     for module in model.modules():
-        if isinstance(module, Linear):
-            module.forward = functools.partial(forward, module)
-        elif type(module).__name__ in _PLAIN_NORMS:
+        own = {name: child for name, child in module.named_children() if isinstance(child, Linear)}
+        together = [[own[name] for name in names] for names in _TOGETHER if own.keys() >= set(names)]
+        alone = [[child] for name, child in own.items() if not any(child in maps for maps in together)]
+        for maps in (*together, *alone):
+            _fuse_maps(maps)
+        if type(module).__name__ in _PLAIN_NORMS:
             module.forward = functools.partial(fused.rms_norm, weight=module.weight, eps=module.variance_epsilon)
+
+
+def _fuse_maps(maps: list) -> None:
+    """One `fused.Adapted` behind the forward of each of these maps, which are all called with the same states."""
+    bases = [each.get_base_layer() for each in maps]
+    downs, ups = ([getattr(each, name)["default"].weight for each in maps] for name in ("lora_A", "lora_B"))
+    adapted = fused.Adapted([base.weight for base in bases], [base.bias for base in bases], downs, ups, maps[0].scaling["default"])
+    shared = _Shared(adapted)
+    for place, (each, base) in enumerate(zip(maps, bases, strict=True)):
+        base.weight.data = adapted.weight(place)  # no second copy
+        each.forward = functools.partial(shared, place)
+
+
+class _Shared:
+    """Calls maps together when the first of them is called, and gives the others theirs when they are called with the same states."""
+
+    def __init__(self, adapted: fused.Adapted) -> None:
+        self.adapted, self.states, self.left = adapted, None, {}
+
+    def __call__(self, place: int, states: "torch.Tensor") -> "torch.Tensor":
+        if self.states is not states or place not in self.left:
+            self.states, self.left = states, dict(enumerate(self.adapted(states)))
+        found = self.left.pop(place)
+        if not self.left:
+            self.states = None
+        return found
 
 
 def groups(masters: Masters, recipe: Recipe) -> list[dict[str, Any]]:

@@ -37,10 +37,13 @@ def _function() -> "type[torch.autograd.Function]":
             losses = torch.empty(len(states), dtype=torch.float32, device=states.device)
             gradient = torch.empty_like(states) if ctx.needs_input_grad[0] else None
             for start in range(0, len(states), _TOKENS):
-                part = slice(start, start + _TOKENS)
-                scores = torch.nn.functional.linear(states[part], weight, bias)
-                for at in range(0, len(scores), _EXACT_TOKENS):
-                    rows = scores[at : at + _EXACT_TOKENS]
+                part = states[start : start + _TOKENS]
+                count = len(part)
+                if filling := -count % _EXACT_TOKENS:  # for each new shape of a product a kernel would be compiled (see `shared_prefix`)
+                    part = torch.cat([part, part.new_zeros(filling, part.shape[1])])
+                scores = torch.nn.functional.linear(part, weight, bias)
+                for at in range(0, count, _EXACT_TOKENS):
+                    rows = scores[at : min(at + _EXACT_TOKENS, count)]
                     place = answers[start + at : start + at + len(rows), None]
                     exact = rows.float()
                     highest = exact.amax(-1, keepdim=True)
@@ -52,7 +55,7 @@ def _function() -> "type[torch.autograd.Function]":
                         exact.div_(total).scatter_add_(1, place, torch.full_like(total, -1.0))
                         rows.copy_(exact)
                 if gradient is not None:
-                    torch.mm(scores, weight, out=gradient[part])
+                    gradient[start : start + count] = torch.mm(scores, weight)[:count]
             if gradient is not None:
                 ctx.save_for_backward(gradient)
             return losses

@@ -20,6 +20,7 @@ from labkit.training.tasks.task import Example, Head, Outputs
 if TYPE_CHECKING:
     import numpy as np
     import torch
+    from datasets import Dataset
 
 Said = dict[str, dict[str, Any]]  # head -> what it says
 
@@ -37,9 +38,10 @@ class Predictor:
     def predict(self, inputs: Sequence[Any]) -> list[Said]:
         """What each head says of each input, in their order; JSON can hold it.
 
-        A `label`: `value`, `probability`, `probabilities` (by label). Several `labels`: `value` (a list), `probabilities`. A `number`: `value`.
-        `tags`: `words`, `value` (a tag a word), `probability` (of each), `entities` (`type`, `text`, `first`, `end`). A `span`: `value` ("" for
-        no answer), `probability` among its best answers, `place` (characters of the context), `no_answer` (above 0: rather none), `best`.
+        A `label`: `value`, `probability`, `probabilities` (by label). Several `labels`: `value` (a list), `probabilities`. A `number`:
+        `value`. `tags`: `words`, `value` (a tag a word), `probability` (of each), `entities` (`type`, `text`, `first`, `end`). A `span`:
+        `value` ("" for no answer), `probability` among its best answers, `place` (characters of the context), `no_answer` (above 0: rather
+        none), `best`.
         Heads that see a whole text also say whether its end was `cut` off.
 
         Args:
@@ -72,6 +74,18 @@ class Predictor:
             return np.zeros((0, self.model.trunk.config.hidden_size), dtype=np.float32)
         examples = self._texts([_text(value, place) for place, value in enumerate(inputs)], [])
         return np.stack(self.outputs(examples)[""])
+
+    def answers(self, records: "Dataset") -> list[dict[str, Any]]:
+        """What the heads of a scenario's run say of its records, as `evaluation.metrics` takes it: rows `id`, `answer`, `complete`, and
+        `scores`, the probability of each label. Fields that the run has not learned are not there."""
+        from labkit import records as recs
+        from labkit.training.tasks import of_scenario
+
+        rows = list(recs.rows(records, "id", "messages"))
+        said = self.predict([of_scenario.text_of(row) for row in rows])
+        return [{"id": row["id"], "answer": {name: value["value"] for name, value in each.items()}, "complete": True,
+                 "scores": {name: value["probability"] for name, value in each.items() if "probability" in value}}
+                for row, each in zip(rows, said, strict=True)]
 
     def outputs(self, examples: list[Example]) -> Outputs:
         """The heads' outputs and the embeddings for examples as they were trained on."""
@@ -112,12 +126,11 @@ def load(run: Run) -> Predictor:
         LabError: the run is not finished, damaged, or a chat model's; or its base is another one now.
     """
     import torch
-    from transformers import AutoModel
 
     recipe, heads, how, base = _opened(run)
     dtype = getattr(torch, run.manifest()["training"]["precision"])
     own = run.folder / "model"
-    trunk = AutoModel.from_pretrained(own if own.exists() else base.folder, dtype=dtype)
+    trunk = head_files.load_trunk(own if own.exists() else base.folder, dtype)
     if run.adapter_folder.exists():
         from peft import PeftModel
 
@@ -130,14 +143,12 @@ def load(run: Run) -> Predictor:
 
 
 def untrained(predictor: Predictor) -> Predictor:
-    """The same with the base's own weights in the trunk, to see what training changed: for embeddings alone, since the heads are the run's."""
+    """The same with the base's own weights in the trunk, to see what training changed: for embeddings alone, since heads are the run's."""
     import dataclasses
-
-    from transformers import AutoModel
 
     base = models.resolve(predictor.run.manifest()["base"]["name"])
     like = next(predictor.model.parameters())
-    trunk = AutoModel.from_pretrained(base.folder, dtype=like.dtype)
+    trunk = head_files.load_trunk(base.folder, like.dtype)
     model = head_files.make(trunk, predictor.heads, predictor.model.pooling, normalise=predictor.model.normalise)
     return dataclasses.replace(predictor, model=model.to(like.device).eval())
 

@@ -5,6 +5,9 @@ Every map of the decoder sees one matrix of states in which each token stands on
 Gradients flow into the prefix from all rows. On 2 cores a LoRA step of 8 records takes half the time that it takes with padded
 rows and the prefix's keys and values expanded over them.
 
+The sequence is filled up to one of few lengths: for every new shape of a product oneDNN compiles a kernel (20 ms each with AMX, where the
+product itself takes a fraction of one), and packed batches have ever other lengths.
+
 This module knows nothing about training, records or layers that are frozen.
 """
 
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 _NAME = "labkit_shared_prefix"
+_STEP = 32  # tokens; so many, or an eighth, is what sequences are filled up to a multiple of
+_SMALL_STEP = 16  # the same for the chosen tokens of the last layer, and for the rows of attention
 
 
 @dataclass(frozen=True)
@@ -49,26 +54,39 @@ def run(decoder: "torch.nn.Module", groups: list[Rows]) -> "list[torch.Tensor]":
                                group.positions))
         packed += [group.states] if group.prefix is None else [group.prefix, group.states]
         start = layouts[-1].end
+    count = rounded(start, _STEP)
+    filling = packed[0].new_zeros(count - start, packed[0].shape[1])
+    nowhere = torch.zeros(count - start, dtype=torch.int64, device=filling.device)
     places = [layout.own + place for layout, group in zip(layouts, groups, strict=True)
               for place in (range(len(group.states)) if group.wanted is None else group.wanted)]
-    chosen = _Chosen(places, start, packed[0].device)
+    chosen = _Chosen(places, count, packed[0].device)
     with _attention(decoder), _only(chosen, decoder.layers[-1]):
-        found = decoder(inputs_embeds=torch.cat(packed)[None], position_ids=torch.cat([layout.positions for layout in layouts])[None],
-                        use_cache=False, labkit_layouts=layouts).last_hidden_state[0]
-    return list(chosen.take(found).split([len(group.states) if group.wanted is None else len(group.wanted) for group in groups]))
+        found = decoder(inputs_embeds=torch.cat([*packed, filling])[None], use_cache=False, labkit_layouts=layouts,
+                        position_ids=torch.cat([*(layout.positions for layout in layouts), nowhere])[None]).last_hidden_state[0]
+    wanted = [len(group.states) if group.wanted is None else len(group.wanted) for group in groups]
+    return list(chosen.take(found)[: len(places)].split(wanted))
+
+
+def rounded(count: int, least: int) -> int:
+    """`count`, or a little more: one of few numbers, in steps of an eighth (and at least `least`)."""
+    step = max(least, 1 << max(0, count.bit_length() - 4))
+    return -(-count // step) * step
 
 
 class _Chosen:
-    """Some tokens of a sequence of `count`, by their places."""
+    """Some tokens of a sequence of `count`, by their places; filled up to one of few numbers."""
 
     def __init__(self, places: list[int], count: int, device: "torch.device") -> None:
         import torch
 
-        self.places = torch.tensor(places, device=device)
+        own = torch.tensor(places, device=device)
         self.back = torch.zeros(count, dtype=torch.int64, device=device)
-        self.back[self.places] = torch.arange(len(places), device=device)
+        self.back[own] = torch.arange(len(places), device=device)
         self.kept = torch.zeros(count, dtype=torch.bool, device=device)
-        self.kept[self.places] = True
+        self.kept[own] = True
+        filled = rounded(len(places), _SMALL_STEP)  # filled up with the first, which nobody looks at there
+        self.places = torch.cat([own, own[:1].expand(filled - len(places))])
+        self.real = torch.arange(filled, device=device) < len(places)
 
     def take(self, states: "torch.Tensor") -> "torch.Tensor":
         """(count, any) to (chosen, any)."""
@@ -76,7 +94,7 @@ class _Chosen:
 
     def put_back(self, states: "torch.Tensor") -> "torch.Tensor":
         """(chosen, any) to (count, any); what stands at the other places is no use to anybody."""
-        return _rearrange().apply(states, self.back, self.places, None)
+        return _rearrange().apply(states, self.back, self.places, self.real)
 
 
 @contextlib.contextmanager
@@ -109,7 +127,7 @@ class _Layout:
                  positions: "torch.Tensor | None" = None) -> None:
         import torch
 
-        self.start, self.prefix, self.rows, self.widest = start, prefix, len(lengths), max(lengths)
+        self.start, self.prefix, self.rows, self.widest = start, prefix, len(lengths), rounded(max(lengths), _SMALL_STEP)
         self.own = start + prefix
         self.end = self.own + sum(lengths)
         length = torch.tensor(lengths, device=device)
@@ -177,6 +195,8 @@ def _attend(module, query, key, value, attention_mask, scaling, dropout=0.0, sli
     found = []
     for layout in labkit_layouts:
         found += _attend_group(layout, *(part[:, layout.start : layout.end] for part in (query, key[0], value[0])), dropout, sliding_window)
+    if filled := query.shape[1] - layout.end:
+        found.append(query.new_zeros(filled, query.shape[0] * query.shape[2]))
     return torch.cat(found).view(1, -1, *query.shape[::2]), None
 
 

@@ -32,7 +32,8 @@ def several_heads(base, **changes):
     """A label, another label that half of the rows lack, and a number, on one trunk."""
     recipe = tiny.recipe(base, "classify", **changes)
     rows = tiny.data("classify").train
-    made = [texts.Text(str(row), said, None, {"kind": ("stone", "apple")[label], "size": float(len(said)), **({"parity": str(row % 2)} if row < 4 else {})})
+    parity = lambda row: {"parity": str(row % 2)} if row < 4 else {}  # noqa: E731
+    made = [texts.Text(str(row), said, None, {"kind": ("stone", "apple")[label], "size": float(len(said)), **parity(row)})
             for row, (said, label) in enumerate(zip(rows["text"][:], rows["label"][:], strict=True))]
     heads = (Head("kind", "label", ("stone", "apple")), Head("parity", "label", ("0", "1")), Head("size", "number"))
     torch.manual_seed(0)
@@ -81,7 +82,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "changes"), CASES, ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())))
+@pytest.mark.parametrize(("kind", "changes"), CASES, ids=str)
 def test_a_batch_in_parts_gives_the_same_weights(base, kind, changes):
     """1 x 8, about 2 x 4 and 8 x 1 texts at once."""
     (whole, loss), *parts = with_parts(learner_of(base, kind, **changes), (10_000, 60, 1))
@@ -148,20 +149,24 @@ def test_a_stopped_training_goes_on_to_the_same_weights(base):
     changes = {"dropout": 0.1, "token_drop": 0.2, "neftune": 3.0, "batch_size": 3, "epochs": 2, "checkpoint_steps": 50}
     whole = trainer.train_task(tiny.recipe(base, "classify", name="whole", **changes), tiny.data("classify"))
     recipe, stop = tiny.recipe(base, "classify", name="parts", **changes), threading.Event()
-    run = trainer.train_task(recipe, tiny.data("classify"), on_step=lambda row: stop.set() if row["step"] == 2 else None, control=Control(stop=stop))
+    run = trainer.train_task(recipe, tiny.data("classify"), on_step=lambda row: stop.set() if row["step"] == 2 else None,
+                             control=Control(stop=stop))
     assert run.state() == "stopped"
     run = trainer.train_task(recipe, tiny.data("classify"))
     assert run.manifest()["model"] == whole.manifest()["model"]
     assert [row["loss"] for row in run.metrics()] == [row["loss"] for row in whole.metrics()]
 
 
-TOUCHED = {"full": ("embeddings.", "encoder."), "freeze": ("encoder.layer.1.",), "head": (), "lora": ("lora_",), "dora": ("lora_",), "ia3": ("ia3_",)}
+TOUCHED = {"full": ("embeddings.", "encoder."), "freeze": ("encoder.layer.1.",), "head": (), "lora": ("lora_",), "dora": ("lora_",),
+           "ia3": ("ia3_",)}
 
 
 @pytest.mark.parametrize("method", TOUCHED)
 def test_a_method_changes_what_it_should_and_its_run_says_again_what_was_measured(base, method):
-    recipe = tiny.recipe(base, "classify", method=method, layers=1 if method == "freeze" else 0, epochs=1, checkpoint_steps=50, learning_rate=0.01)
-    before = {name: value.clone() for name, value in learner_of(base, "classify", method=method, layers=recipe.layers).model.named_parameters()}
+    layers = 1 if method == "freeze" else 0
+    recipe = tiny.recipe(base, "classify", method=method, layers=layers, epochs=1, learning_rate=0.01)
+    begun = learner_of(base, "classify", method=method, layers=layers).model
+    before = {name: value.clone() for name, value in begun.named_parameters()}
     run = trainer.train_task(recipe, tiny.data("classify"))
     assert run.state() == "done" and runs.verify(run) == []
     ready = predictor.load(run)
@@ -183,10 +188,11 @@ def test_a_method_changes_what_it_should_and_its_run_says_again_what_was_measure
 def test_a_contrastive_run_alone_gets_logistic_regression_as_its_head(base):
     from sklearn.linear_model import LogisticRegression
 
-    recipe = tiny.recipe(base, "classify", objective="supervised_contrastive", epochs=2, checkpoint_steps=50)
+    recipe = tiny.recipe(base, "classify", objective="supervised_contrastive", epochs=2)
     ready = predictor.load(trainer.train_task(recipe, tiny.data("classify")))
     data = tiny.data("classify")
-    unit = lambda split: torch.nn.functional.normalize(torch.from_numpy(ready.embed(data.splits[split]["text"][:])), dim=-1).numpy()  # noqa: E731
+    embedded = lambda split: torch.from_numpy(ready.embed(data.splits[split]["text"][:]))  # noqa: E731
+    unit = lambda split: torch.nn.functional.normalize(embedded(split), dim=-1).numpy()  # noqa: E731
     fitted = LogisticRegression(C=recipe.head_strength, max_iter=2000).fit(unit("train"), data.train["label"][:])
     said = [each["label"]["probabilities"]["apple"] for each in ready.predict(data.splits["test"]["text"][:])]
     assert said == pytest.approx(fitted.predict_proba(unit("test"))[:, 1].tolist(), abs=1e-4)
@@ -197,7 +203,8 @@ def test_token_drop_keeps_special_tokens_and_draws_the_same_for_the_same_step(ba
     whole = learner.data.train[0]
     drawn = [learner._seen(0, step) for step in range(30)]
     assert drawn == [learner._seen(0, step) for step in range(30)]
-    assert all(each.tokens[0] == whole.tokens[0] and each.tokens[-1] == whole.tokens[-1] and len(each.tokens) == len(each.segments) for each in drawn)
+    assert all((each.tokens[0], each.tokens[-1]) == (whole.tokens[0], whole.tokens[-1]) for each in drawn)
+    assert all(len(each.tokens) == len(each.segments) for each in drawn)
     share = sum(len(each.tokens) - 2 for each in drawn) / (30 * (len(whole.tokens) - 2))
     assert 0.35 < share < 0.65 and min(len(each.tokens) for each in drawn) > 2
 
@@ -223,7 +230,7 @@ def test_a_contrastive_objective_refuses_data_without_what_it_needs(base):
 
 
 def test_what_is_another_texts_positive_word_for_word_is_no_negative(base):
-    """Two anchors with one positive: as if they were of one group, so that the loss of two pairs with one text is that of finding nothing else."""
+    """All anchors with one positive: there is nothing else to find, so nothing is lost."""
     learner = learner_of(base, "embed")
     learner.data.train[:] = [dataclasses.replace(example, others=learner.data.train[0].others[:1]) for example in learner.data.train]
     assert learner.step(list(range(8)), 0, World()).loss == pytest.approx(0, abs=1e-5)

@@ -11,15 +11,31 @@ def close(ours, others, tolerance):
 
 
 @pytest.mark.parametrize("biased", [False, True])
-def test_lora_is_the_sum_of_both_products(biased):
+@pytest.mark.parametrize("sizes", [(7,), (7, 4), (5, 3, 3)])
+def test_adapted_maps_are_the_sums_of_both_products(biased, sizes):
     torch.manual_seed(0)
-    weight, bias = torch.randn(7, 6), torch.randn(7) if biased else None
-    states, down, up = (torch.randn(shape).requires_grad_() for shape in ((2, 5, 6), (3, 6), (7, 3)))
-    got = fused.lora(states, weight, bias, down, up, 1.5)
-    want = torch.nn.functional.linear(states, weight, bias) + 1.5 * states @ down.T @ up.T
-    assert close([got], [want], 1e-5)
-    ours, others = (torch.autograd.grad(found.square().sum(), [states, down, up]) for found in (got, want))
-    assert close(ours, others, 1e-3)
+    weights, biases = [torch.randn(size, 6) for size in sizes], [torch.randn(size) if biased else None for size in sizes]
+    downs, ups = [torch.nn.Parameter(torch.randn(3, 6)) for _ in sizes], [torch.nn.Parameter(torch.randn(size, 3)) for size in sizes]
+    states = torch.randn(2, 5, 6).requires_grad_()
+    maps = fused.Adapted(weights, biases, downs, ups, 1.5)
+    for _ in range(2):  # the second time with other matrices
+        got = maps(states)
+        want = [torch.nn.functional.linear(states, weight, bias) + 1.5 * states @ down.T @ up.T
+                for weight, bias, down, up in zip(weights, biases, downs, ups, strict=True)]
+        assert [each.shape for each in got] == [each.shape for each in want] and close(got, want, 1e-4)
+        ours, others = (torch.autograd.grad(sum(each.square().sum() for each in found), [states, *downs, *ups]) for found in (got, want))
+        assert close(ours, others, 1e-3)
+        without, whole = (torch.autograd.grad(maps(each)[0].sum(), [downs[0]]) for each in (states.detach(), states))
+        assert close(without, whole, 1e-5)
+        with torch.no_grad():
+            for each in (*downs, *ups):
+                each.mul_(0.5).add_(0.1)
+
+
+def test_frozen_weights_lie_in_memory_once():
+    weight = torch.randn(7, 6)
+    maps = fused.Adapted([weight], [None], [torch.nn.Parameter(torch.zeros(3, 6))], [torch.nn.Parameter(torch.zeros(7, 3))], 1.0)
+    assert torch.equal(maps.weight(0), weight) and maps.weight(0).data_ptr() != weight.data_ptr()
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])

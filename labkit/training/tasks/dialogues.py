@@ -1,9 +1,10 @@
-"""Chats of a task's own data (question answering, dialogue, summarisation, translation): what a decoder learns from, and how well it writes.
+"""Chats of a task's own data (question answering, dialogue, summarisation, translation): what a decoder learns from, and how it writes.
 
-The learner is `chat`'s or `chat_plain`'s; around it, at each measurement, the model answers a few validation chats as it is then, and what it
-writes is measured by the data's own metrics.
+The learner is `chat`'s or `chat_plain`'s; around it, at each measurement, the model answers a few validation chats as it is then, and what
+it writes is measured by the data's own metrics.
 """
 
+import warnings as warnings_of
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,8 @@ def read(recipe: Recipe, data: TaskData, base: BaseModel) -> ChatData:
     encoded = None
     if held_out is not None and len(held_out):
         encoded = encode(held_out, *settings, may_be_empty=True)
-    return ChatData(train, encoded if encoded and encoded.examples else None, [each for each in data.train["id"][:] if each not in long], tokenizer)
+    ids = [identity for identity in data.train["id"][:] if identity not in long]
+    return ChatData(train, encoded if encoded and encoded.examples else None, ids, tokenizer)
 
 
 def warnings(data: ChatData) -> list[str]:
@@ -107,7 +109,8 @@ def _prompt(tokenizer: Any, messages: list[dict[str, str]]) -> tuple[list[int], 
             return tokens, frozenset()
         at = start + len(said)
         spans.append((start, at))
-    return tokens, frozenset(place for place, (start, end) in enumerate(offsets) if any(first <= start and end <= last for first, last in spans))
+    return tokens, frozenset(place for place, (start, end) in enumerate(offsets)
+                             if any(first <= start and end <= last for first, last in spans))
 
 
 def _start(found: list[Example]) -> tuple[int, ...]:
@@ -161,7 +164,8 @@ class Answering:
         try:
             prompts = [examples.chat_tokens(self._tokenizer, row["messages"]) for row in self.rows]
             most = [self._limits[row["language"]] for row in self.rows]
-            self._written = [self._tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in write(model, prompts, most, self._ends)]
+            written = write(model, prompts, most, self._ends)
+            self._written = [self._tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in written]
         finally:
             model.train()
         return found | task_metrics.score("chat", [row["answer"] for row in self.rows], self._written, self._metrics,
@@ -182,18 +186,25 @@ def limits(rows: Sequence[Row], tokenizer: Any) -> dict[str, int]:
 
 
 def load(run: Run, base: BaseModel) -> "torch.nn.Module":
-    """A finished run's model, ready for `write`."""
+    """A finished run's model, in the number format it was trained in, ready for `write`."""
     from labkit.evaluation import predict
 
-    own = run.folder / "model"
+    own, precision = run.folder / "model", precision_of(run)
     if own.exists():
-        return predict.load(replace(base, folder=own))
-    if recipes.read(run.folder / "recipe.toml").method not in ("prefix", "prompt"):
-        return predict.load(base, run.adapter_folder)
-    from peft import PeftModel
+        return predict.load(replace(base, folder=own), precision=precision)
+    with warnings_of.catch_warnings():
+        warnings_of.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # PEFT asks by the old name
+        if recipes.read(run.folder / "recipe.toml").method not in ("prefix", "prompt"):
+            return predict.load(base, run.adapter_folder, precision)
+        from peft import PeftModel
 
-    model = predict.load(base)
-    return PeftModel.from_pretrained(model, run.adapter_folder, autocast_adapter_dtype=False).to(model.dtype).eval()
+        model = predict.load(base, precision=precision)
+        return PeftModel.from_pretrained(model, run.adapter_folder, autocast_adapter_dtype=False).to(model.dtype).eval()
+
+
+def precision_of(run: Run) -> str:
+    """`bf16` or `fp32`: what a finished run was trained in."""
+    return "bf16" if run.manifest()["training"]["precision"] == "bfloat16" else "fp32"
 
 
 def write(model: "torch.nn.Module", prompts: list[list[int]], limits: list[int], ends: set[int]) -> list[list[int]]:
@@ -206,21 +217,23 @@ def write(model: "torch.nn.Module", prompts: list[list[int]], limits: list[int],
 
 
 def _with_virtual_tokens(model: "torch.nn.Module", prompts: list[list[int]], limits: list[int], ends: set[int]) -> list[list[int]]:
-    """Prefix and prompt tuning go through PEFT's own `generate`, which knows where the learned part belongs."""
+    """Prefix and prompt tuning go through PEFT's own `generate`. Only prompts of one length share a batch: padding would stand between the
+    learned part and the text, where nothing stood while learning."""
     import torch
 
     device = next(model.parameters()).device
     written: list[list[int]] = [[] for _ in prompts]
-    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-    with torch.inference_mode():
-        for at in range(0, len(order), _WRITTEN):
-            rows = order[at : at + _WRITTEN]
-            width = max(len(prompts[row]) for row in rows)
-            pad = lambda row, filler, values: [filler] * (width - len(prompts[row])) + list(values)  # noqa: B023, E731
-            tokens = torch.tensor([pad(row, 0, prompts[row]) for row in rows], device=device)
-            mask = torch.tensor([pad(row, 0, [1] * len(prompts[row])) for row in rows], device=device)
-            new = model.generate(input_ids=tokens, attention_mask=mask, max_new_tokens=max(limits[row] for row in rows), do_sample=False,
-                                 num_beams=1, eos_token_id=sorted(ends) or None, pad_token_id=min(ends, default=0))[:, width:].tolist()
+    by_length: dict[int, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        by_length.setdefault(len(prompt), []).append(row)
+    batches = [rows[at : at + _WRITTEN] for rows in by_length.values() for at in range(0, len(rows), _WRITTEN)]
+    with torch.inference_mode(), warnings_of.catch_warnings():
+        warnings_of.filterwarnings("ignore", "Position ids are not supported")  # there is no padding that they would be needed for
+        for rows in batches:
+            tokens = torch.tensor([prompts[row] for row in rows], device=device)
+            new = model.generate(input_ids=tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=max(limits[row] for row in rows),
+                                 do_sample=False, num_beams=1, eos_token_id=sorted(ends) or None,
+                                 pad_token_id=min(ends, default=0))[:, tokens.shape[1] :].tolist()
             for row, said in zip(rows, new, strict=True):
                 ended = next((place for place, token in enumerate(said) if token in ends), len(said))
                 written[row] = said[: min(ended, limits[row])]

@@ -35,14 +35,14 @@ def kind_of(rows: "Dataset") -> str:
         return "similarity"
     if {"text", "label"} <= columns and "text_pair" not in columns and str(getattr(rows.features["label"], "dtype", "")).startswith("int"):
         return "labels"
-    raise LabError(f"embeddings cannot learn from the columns {', '.join(sorted(columns))}; they need anchor and positive, text and label, or "
-                   "two texts and their similarity")
+    raise LabError(f"embeddings cannot learn from the columns {', '.join(sorted(columns))}; they need anchor and positive, text and label, "
+                   "or two texts and their similarity")
 
 
 def check(kind: str, objective: str, negatives: bool) -> None:
     """LabError where the objective cannot learn from this kind of data."""
-    fits = {"pairs": ("info_nce", "triplet") if negatives else ("info_nce",), "labels": ("supervised_contrastive", "triplet", "cosine_pairs"),
-            "similarity": ("cosine_pairs",)}[kind]
+    fits = {"pairs": ("info_nce", "triplet") if negatives else ("info_nce",),
+            "labels": ("supervised_contrastive", "triplet", "cosine_pairs"), "similarity": ("cosine_pairs",)}[kind]
     if objective not in fits:
         raise LabError(f"recipe: objective {objective!r} does not fit this data ({kind}); choose {' or '.join(fits)}")
 
@@ -60,7 +60,8 @@ def learned(rows: "Dataset", split: str, tokenizer: Any, max_tokens: int) -> Par
     coded = lambda column: _coded(tokenizer, rows[column][:], ids, max_tokens, cut)  # noqa: E731
     if kind == "pairs":
         columns = [coded(column) for column in ("anchor", "positive", "negative") if column in rows.column_names]
-        examples = [Example(first, (0,) * len(first), {}, row, others=tuple(others)) for row, (first, *others) in enumerate(zip(*columns, strict=True))]
+        examples = [Example(first, (0,) * len(first), {}, row, others=tuple(others))
+                    for row, (first, *others) in enumerate(zip(*columns, strict=True))]
     elif kind == "labels":
         examples = [Example(tokens, (0,) * len(tokens), {HEAD: label}, row)
                     for row, (tokens, label) in enumerate(zip(coded("text"), rows["label"][:], strict=True))]
@@ -140,15 +141,16 @@ def _by_search(ids: list[str], queries: list[str], candidates: list[str], wanted
 
         own, others = halves(outputs)
         others = _unit(others).astype("float32")
-        ranks = [round(1 / task_metrics.retrieval(query[None], others, [right])["mean_reciprocal_rank"]) for query, right in zip(own, wanted, strict=True)]
+        ranks = [round(1 / task_metrics.retrieval(query[None], others, [right])["mean_reciprocal_rank"])
+                 for query, right in zip(own, wanted, strict=True)]
         return Judged("ranks", ids, [1] * len(ids), ranks, ids, languages)
 
     return score, judge
 
 
 def _halves(labels: list[int]) -> tuple[list[int], list[int]]:
-    """Rows that search and rows that are found: of each label every second row is one that can be found, the first of them all; labels with a
-    single row are only there to be mistaken for others."""
+    """Rows that search and rows that are found: of each label every second row is one that can be found, the first of them all; labels with
+    a single row are only there to be mistaken for others."""
     seen: dict[int, int] = {}
     own, others = [], []
     for row, label in enumerate(labels):

@@ -1,4 +1,4 @@
-"""What an encoder's heads and embeddings lose, by a recipe: sums and weights for each head, one loss for all of them, and contrastive losses.
+"""What an encoder's heads and embeddings lose, by a recipe: sums and weights for each head, one loss for all, and contrastive losses.
 
 Built from `objectives`, which knows nothing about heads and recipes.
 """
@@ -90,7 +90,8 @@ class HeadLosses:
             places = scores.float().masked_fill(outside[..., None], torch.finfo(torch.float32).min).transpose(1, 2)  # (texts, 2, tokens)
             return cross_entropy.cross_entropy(places, tensor(targets, torch.int64))
         known = self.class_weights.get(head.name)
-        return cross_entropy.cross_entropy(scores, tensor(targets, torch.int64), class_weights=None if known is None else known.to(scores.device), **softened)
+        balance = None if known is None else known.to(scores.device)
+        return cross_entropy.cross_entropy(scores, tensor(targets, torch.int64), class_weights=balance, **softened)
 
     def combined(self, means: "dict[str, torch.Tensor]", model: "torch.nn.Module", shares: dict[str, float]) -> "torch.Tensor":
         """One loss from the heads' losses (summed over a micro-batch, divided by the whole batch's weight).
@@ -135,7 +136,7 @@ class HeadLosses:
             self._gathered[name] = (summed, total + loss.item())
 
     def settle(self, model: "torch.nn.Module", world: World) -> None:
-        """With `gradient_norm`, move the heads' weights by what the whole batch gave; they lie in the model, so that checkpoints hold them."""
+        """With `gradient_norm`, move the heads' weights by what the whole batch gave; they lie in the model, so checkpoints hold them."""
         import torch
 
         if self.recipe.task_weighting != "gradient_norm":
@@ -155,7 +156,8 @@ class HeadLosses:
             device = balance.device
             unseen = first[places] == 0
             first[places] = torch.where(unseen, losses[places].to(device), first[places])
-            balance[places] = multitask.gradient_norm_step(balance[places], norms[places].to(device), losses[places].to(device), first[places])
+            balance[places] = multitask.gradient_norm_step(balance[places], norms[places].to(device), losses[places].to(device),
+                                                           first[places])
 
     def contrastive(self, embed: "Callable[[list[int]], torch.Tensor]", parts: list[list[int]], examples: Sequence[Example],
                     model: "torch.nn.Module", seed: int) -> float:
@@ -210,18 +212,21 @@ class HeadLosses:
 
         recipe, counts = self.recipe, {len(example.others) for example in examples}
         if len(counts) > 1:
-            raise LabError(f"objective {recipe.objective!r}: some texts bring {min(counts)} others and some {max(counts)}; all must bring as many")
+            raise LabError(f"objective {recipe.objective!r}: some texts bring {min(counts)} others and some {max(counts)}; "
+                           "all must bring as many")
         others = others.view(len(examples), counts.pop(), -1)
         if recipe.objective == "info_nce":
             seen: dict[tuple[int, ...], int] = {}
             groups = torch.tensor([seen.setdefault(example.others[0], len(seen)) for example in examples], device=own.device)
             negatives = others[:, 1:] if others.shape[1] > 1 else None
-            return contrastive.info_nce(own, others[:, 0], negatives, temperature=recipe.temperature, both_directions=True, groups=groups).mean()
+            return contrastive.info_nce(own, others[:, 0], negatives, temperature=recipe.temperature, both_directions=True,
+                                        groups=groups).mean()
         if recipe.objective == "triplet":
             if others.shape[1] < 2:
                 raise LabError("objective 'triplet' needs a negative beside each positive, or labels; choose info_nce")
             return contrastive.triplet(own, others[:, 0], others[:, 1], margin=recipe.margin).mean()
-        scores = [next((example.targets[head.name] for head in self.labelled if head.name in example.targets), None) for example in examples]
+        score_of = lambda targets: next((targets[head.name] for head in self.labelled if head.name in targets), None)  # noqa: E731
+        scores = [score_of(example.targets) for example in examples]
         if recipe.objective == "cosine_pairs" and None not in scores:
             return contrastive.cosine_pairs(own, others[:, 0], torch.tensor(scores, device=own.device)).mean()
         raise LabError(f"objective {recipe.objective!r} does not learn from texts with their positives; choose info_nce"
@@ -264,7 +269,7 @@ def shared_parameters(model: "torch.nn.Module") -> "list[torch.nn.Parameter]":
 
 
 def batches(recipe: Recipe, data: Prepared, epoch: int) -> list[list[int]]:
-    """An epoch's batches for contrastive objectives: no text is alone with its label. (Texts that bring their own positives need none of it.)"""
+    """An epoch's batches for contrastive objectives: no text is alone with its label. Texts that bring their positives need no care."""
     labelled = [head for head in data.heads if head.kind in ("label", "none")]
     seed = random.Random(f"{recipe.seed}:{epoch}").getrandbits(32)
     if not labelled or any(example.others for example in data.train):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 HEAD = "label"
 _KINDS = {"classify": "label", "multi_label": "labels", "regress": "number"}
-_MORE = {"classify": ("accuracy", "macro_f1"), "multi_label": (), "regress": ("mean_absolute_error",)}  # measured besides what the data asks for
+_MORE = {"classify": ("accuracy", "macro_f1"), "multi_label": (), "regress": ("mean_absolute_error",)}  # besides what the data asks for
 
 
 def group(name: str) -> str:
@@ -85,7 +85,7 @@ def check(recipe: Recipe, data: TaskData) -> None:
     if recipe.task == "embed":
         embeddings.check(embeddings.kind_of(data.train), recipe.objective, "negative" in data.train.column_names)
     elif recipe.objective != "cross_entropy" and recipe.task != "classify":
-        raise LabError(f"recipe: objective {recipe.objective!r} is for tasks classify and embed; task {recipe.task!r} learns by cross_entropy")
+        raise LabError(f"recipe: objective {recipe.objective!r} is for classify and embed; task {recipe.task!r} learns by cross_entropy")
     elif recipe.objective == "info_nce":
         raise LabError("recipe: objective 'info_nce' needs texts that belong together two by two; choose supervised_contrastive for labels")
 
@@ -97,7 +97,7 @@ def prepare(recipe: Recipe, data: TaskData, tokenizer: Any) -> Prepared:
     name = _validation(data)
     held_out = part(recipe, data, name, tokenizer, found) if name else None
     if not train.examples:
-        raise LabError(f"{data.name}: nothing is left in the split `train` to learn from" + "".join(f"; {line}" for line in train.warnings[:1]))
+        raise LabError("; ".join([f"{data.name}: nothing is left in the split `train` to learn from", *train.warnings[:1]]))
     return Prepared(data.name, found, train.examples, held_out.examples if held_out else [], train.ids,
                     lambda examples, outputs: held_out.score(outputs) if held_out else {},
                     train.cut + (held_out.cut if held_out else []), train.warnings + (held_out.warnings if held_out else []),
@@ -147,7 +147,8 @@ def has_answers(task: str, rows: "Dataset") -> bool:
 
 
 def _validation(data: TaskData) -> str | None:
-    return next((name for name in ("validation", "validation_matched") if name in data.splits and has_answers(data.task, data.splits[name])), None)
+    usable = lambda name: name in data.splits and has_answers(data.task, data.splits[name])  # noqa: E731
+    return next((name for name in ("validation", "validation_matched") if usable(name)), None)
 
 
 def _text_part(recipe: Recipe, data: TaskData, split: str, tokenizer: Any, head: Head) -> Part:
@@ -163,7 +164,8 @@ def _text_part(recipe: Recipe, data: TaskData, split: str, tokenizer: Any, head:
         said = [texts.value_of(head, output) for output in outputs[head.name]]
         if head.kind == "label":  # numbers: some metrics are those of label 1
             truth, said = ([head.labels.index(value) for value in values] for values in (truth, said))
-        return Judged(recipe.task, [row.id for row in rows], truth, said, [row.id if row.second is None else row.first for row in rows], languages)
+        clusters = [row.id if row.second is None else row.first for row in rows]
+        return Judged(recipe.task, [row.id for row in rows], truth, said, clusters, languages)
 
     def score(outputs: Outputs) -> dict[str, float]:
         from labkit.evaluation import task_metrics
@@ -171,8 +173,9 @@ def _text_part(recipe: Recipe, data: TaskData, split: str, tokenizer: Any, head:
         judged = judge(outputs)
         return task_metrics.score(judged.measure, judged.truth, judged.predicted, names)
 
-    return Part(len(rows), examples, [row.id for row in rows], score, judge, lambda example, outputs: texts.show((head,), rows[example.row], outputs),
-                cut, texts.cut_warnings(cut, len(rows), tokenizer, recipe.max_tokens))
+    return Part(len(rows), examples, [row.id for row in rows], score, judge,
+                lambda example, outputs: texts.show((head,), rows[example.row], outputs), cut,
+                texts.cut_warnings(cut, len(rows), tokenizer, recipe.max_tokens))
 
 
 def _texts(rows: "Dataset", split: str, head: Head, data: TaskData) -> list[texts.Text]:

@@ -22,12 +22,10 @@ def data(recipe: Recipe, records: "Dataset", scenario: Scenario, base: BaseModel
     Raises:
         LabError: the task is not one for a scenario's records, or a field cannot be learned by a head.
     """
-    from transformers import AutoTokenizer
-
     if recipe.task not in ("classify", "regress"):
         raise LabError(f"task {recipe.task!r} is not one for a scenario's records; choose chat, classify or regress")
     heads = tuple(_head(scenario, name) for name in recipe.fields or _usual(scenario, recipe.task))
-    tokenizer = AutoTokenizer.from_pretrained(base.folder)
+    tokenizer = texts.tokenizer_of(base)
     of = lambda split: [texts.Text(record["id"], text_of(record), None, record["answer"])  # noqa: E731
                         for record in recs.rows(recs.in_split(records, split)) if record["answer"]]
     return texts.prepare(f"scenario {scenario.name}", tokenizer, heads, of("train"), of("validation"), recipe.max_tokens)
@@ -52,5 +50,6 @@ def _usual(scenario: Scenario, task: str) -> list[str]:
 def _head(scenario: Scenario, name: str) -> Head:
     field = scenario.field(name)
     if field.kind not in _KINDS:
-        raise LabError(f"scenario {scenario.name}: field {name!r} is a {field.kind}, which an encoder cannot write; learn it with task = \"chat\"")
+        raise LabError(f"scenario {scenario.name}: field {name!r} is a {field.kind}, which an encoder cannot write; learn it with "
+                       "task = \"chat\"")
     return Head(name, _KINDS[field.kind], tuple(field.values))

@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     import torch
 
 _PASS_TOKENS = 16384
+_STEP = 8  # tokens: batches are padded to a multiple, so that kernels compiled for one shape serve many (see `shared_prefix`)
 
 
 def parts(lengths: list[int], micro_tokens: int) -> list[list[int]]:
-    """Places of texts of these lengths in parts of at most `micro_tokens` tokens, padding counted, at least one text each; short ones first."""
+    """Places of texts of these lengths in parts of at most `micro_tokens` tokens, padding counted, at least one text each; short first."""
     found: list[list[int]] = []
     for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
         if not found or (len(found[-1]) + 1) * lengths[place] > micro_tokens:
@@ -25,7 +26,7 @@ def collate(texts: "list[tuple[tuple[int, ...], tuple[int, ...]]]", device: str 
     """A padded batch of (tokens, segments): `input_ids`, `attention_mask` and `token_type_ids`, int64 (texts, tokens)."""
     import torch
 
-    longest = max(len(tokens) for tokens, _ in texts)
+    longest = -(-max(len(tokens) for tokens, _ in texts) // _STEP) * _STEP
     batch = {name: torch.zeros(len(texts), longest, dtype=torch.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
     for place, (tokens, segments) in enumerate(texts):
         batch["input_ids"][place, : len(tokens)] = torch.tensor(tokens)
@@ -46,7 +47,8 @@ def run(model: "torch.nn.Module", examples: list[Example], device: str = "cpu", 
     return found
 
 
-def _passes(model: "torch.nn.Module", examples: list[Example], device: str, pass_tokens: int) -> "Iterator[tuple[list[int], dict[str, torch.Tensor]]]":
+def _passes(model: "torch.nn.Module", examples: list[Example], device: str,
+            pass_tokens: int) -> "Iterator[tuple[list[int], dict[str, torch.Tensor]]]":
     import torch
 
     was = model.training

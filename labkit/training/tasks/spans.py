@@ -74,9 +74,9 @@ def read(rows: "Dataset", split: str, tokenizer: Any, head: Head, max_tokens: in
                         f"({listed(made.cut_questions)}); raise max_tokens")
     if made.unheld:
         what = "and are left out" if learn else "and cannot be found"
-        warnings.append(f"{len(made.unheld):,} of {len(rows):,} answers in {split} are in no window as a whole {what} ({listed(made.unheld)}); "
-                        "raise max_tokens")
-    return Part(len(rows), examples, made.ids, score, judge, lambda example, outputs: _show(example, outputs, known, made, head),
+        warnings.append(f"{len(made.unheld):,} of {len(rows):,} answers in {split} are in no window as a whole {what} "
+                        f"({listed(made.unheld)}); raise max_tokens")
+    return Part(len(rows), examples, made.ids, score, judge, lambda example, outputs: _show(example, outputs, known, head),
                 made.cut_questions + [identity for identity in made.unheld if identity not in made.cut_questions], warnings)
 
 
@@ -86,11 +86,12 @@ def answers(made: windows.Windowed, outputs: Outputs, head: Head) -> list[window
                            allow_none=allows_none(head))
 
 
-def _show(example: Example, outputs: "dict[str, np.ndarray]", known: list[dict[str, Any]], made: windows.Windowed, head: Head) -> dict[str, str]:
+def _show(example: Example, outputs: "dict[str, np.ndarray]", known: list[dict[str, Any]], head: Head) -> dict[str, str]:
     """What this window alone says."""
     import dataclasses
 
-    row, window = known[example.row], dataclasses.replace(example.extra, row=0, decides=tuple(place is not None for place in example.extra.places))
+    row = known[example.row]
+    window = dataclasses.replace(example.extra, row=0, decides=tuple(place is not None for place in example.extra.places))
     alone = windows.Windowed([window], [row["id"]], [row["context"]], [], [])
     (said,) = answers(alone, {HEAD: [outputs[HEAD]]}, head)
     wanted = row["answers"]["text"][:1] if "answers" in row and example.extra.holds_answer else []

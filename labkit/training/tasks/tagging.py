@@ -1,4 +1,4 @@
-"""Sentences with a tag for each word (named entities in BIO): what tagging learns from. Long sentences are read in windows (`alignment`)."""
+"""Sentences with a tag for each word (named entities in BIO): what tagging learns from. Long ones are read in windows (`alignment`)."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +47,11 @@ def read(rows: "Dataset", split: str, tokenizer: Any, head: Head, max_tokens: in
         judged = judge(outputs)
         return task_metrics.score("tag", judged.truth, judged.predicted, names)
 
-    bare = [f"{aligned.bare_words:,} words in {split} are nothing to the tokenizer (control characters) and count as O"] if aligned.bare_words else []
-    unknown = _unknown(aligned, tokenizer, ids, split)
+    warnings = _unknown(aligned, tokenizer, ids, split)
+    if aligned.bare_words:
+        warnings.append(f"{aligned.bare_words:,} words in {split} are nothing to the tokenizer (control characters) and count as O")
     return Part(len(rows), examples, ids, score, judge, lambda example, outputs: _show(example, outputs, sentences, truth, head),
-                warnings=bare + unknown)
+                warnings=warnings)
 
 
 def align(sentences: list[list[str]], tags: list[list[int]] | None, tokenizer: Any, max_tokens: int) -> alignment.Aligned:
@@ -90,7 +91,8 @@ def _unknown(aligned: alignment.Aligned, tokenizer: Any, ids: list[str], split: 
             f"({listed([ids[row] for row in dict.fromkeys(words)])}); choose a base for this language"]
 
 
-def _show(example: Example, outputs: "dict[str, np.ndarray]", sentences: list[list[str]], truth: list[list[str]], head: Head) -> dict[str, str]:
+def _show(example: Example, outputs: "dict[str, np.ndarray]", sentences: list[list[str]], truth: list[list[str]],
+          head: Head) -> dict[str, str]:
     """The words that a window decides, with their entities."""
     sentence, decided = sentences[example.row], dict((word, place) for place, word in example.extra.predicts)
     words = [sentence[word] for word in sorted(decided)]

@@ -59,7 +59,8 @@ class Example:
     group: int = 0
 
 
-Outputs = dict[str, "list[np.ndarray]"]  # head -> for each example float32 (outputs,), by token (tokens, outputs); "" -> embeddings (hidden,)
+# head -> for each example float32 (outputs,), by token (tokens, outputs); "" -> the embeddings (hidden,)
+Outputs = dict[str, "list[np.ndarray]"]
 
 
 @dataclass(frozen=True)

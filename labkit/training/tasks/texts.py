@@ -48,7 +48,8 @@ def encode(tokenizer, texts: list[Text], heads: tuple[Head, ...], max_tokens: in
     limit = min(max_tokens, limit_of(tokenizer))
     pairs = any(text.second is not None for text in texts)
     firsts = [text.first for text in texts]
-    coded = tokenizer(firsts, [text.second or "" for text in texts] if pairs else None, truncation=False, return_token_type_ids=True, verbose=False)
+    seconds = [text.second or "" for text in texts] if pairs else None
+    coded = tokenizer(firsts, seconds, truncation=False, return_token_type_ids=True, verbose=False)
     found = []
     for row, text in enumerate(texts):
         tokens, segments = coded["input_ids"][row], coded["token_type_ids"][row]
@@ -110,7 +111,8 @@ def _target(head: Head, value: Any, name: str, identity: str) -> Any:
             return tuple(1.0 if place in chosen else 0.0 for place in range(head.outputs))
         return head.labels.index(value)
     except (ValueError, TypeError):
-        raise LabError(f"{name}, row {identity}: {head.name} cannot be {value!r}; it has {', '.join(head.labels[:8]) or 'numbers'}") from None
+        known = ", ".join(head.labels[:8]) or "numbers"
+        raise LabError(f"{name}, row {identity}: {head.name} cannot be {value!r}; it has {known}") from None
 
 
 def value_of(head: Head, output: "np.ndarray") -> Any:
@@ -123,7 +125,7 @@ def value_of(head: Head, output: "np.ndarray") -> Any:
 
 
 def score(heads: Iterable[Head], examples: list[Example], outputs: Outputs) -> dict[str, float]:
-    """Metrics of each head, prefixed with its name where there are several, and then `mean`, the mean macro-F1 over the heads with labels."""
+    """Metrics of each head, prefixed with its name where there are several, and then `mean`, the mean macro-F1 of the heads with labels."""
     heads = [head for head in heads if head.outputs]
     found: dict[str, float] = {}
     for head in heads:

@@ -22,7 +22,7 @@ def outputs_of(*vectors):
 
 
 def rows_of(**columns):
-    kinds = {name: Value("float64" if isinstance(values[0], float) else "int64" if isinstance(values[0], int) else "string") for name, values in columns.items()}
+    kinds = {name: Value({float: "float64", int: "int64", str: "string"}[type(values[0])]) for name, values in columns.items()}
     return Dataset.from_dict(columns, Features(kinds))
 
 
@@ -37,7 +37,8 @@ def test_columns_say_what_is_learned():
 
 def test_an_anchor_brings_its_positive_and_its_negative(tokenizer):
     part = embeddings.learned(rows_of(anchor=["a b", "c"], positive=["d", "e f"], negative=["g", "h"]), "train", tokenizer, 64)
-    said = [[tokenizer.decode(tokens, skip_special_tokens=True) for tokens in (example.tokens, *example.others)] for example in part.examples]
+    said = [[tokenizer.decode(tokens, skip_special_tokens=True) for tokens in (example.tokens, *example.others)]
+            for example in part.examples]
     assert said == [["a b", "d", "g"], ["c", "e f", "h"]]
 
 

@@ -107,7 +107,7 @@ def test_the_tokenizers_limit_is_that_of_the_models_positions(tmp_path):
 
 
 def test_a_run_on_a_tasks_own_data_knows_where_it_came_from(base):
-    run = trainer.train_task(tiny.recipe(base, "pairs", epochs=1, checkpoint_steps=50), tiny.data("pairs"))
+    run = trainer.train_task(tiny.recipe(base, "pairs", epochs=1), tiny.data("pairs"))
     described = run.manifest()["data"]
     assert described["name"] == "pairs" and described["licenses"] == ["CC0-1.0"] and described["sources"] == ["test"]
     assert (described["train"], described["validation"], described["test"]) == (8, 6, 6)
@@ -118,13 +118,11 @@ def test_a_run_on_a_tasks_own_data_knows_where_it_came_from(base):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "metric", "trivial", "margin"), [("samples/sentiment", "accuracy", 14 / 21, 0.15), ("samples/names", "entity_f1", 0.0, 0.4)])
-def test_the_embedded_encoder_learns_a_sample_far_beyond_guessing(name, metric, trivial, margin):
-    """Against what the most frequent label reaches on the validation split (7 of its 21 reviews are the other's)."""
+@pytest.mark.parametrize(("name", "metric", "margin"), [("samples/sentiment", "accuracy", 0.2), ("samples/names", "entity_f1", 0.4)])
+def test_the_embedded_encoder_learns_a_sample_far_beyond_guessing(name, metric, margin):
+    """Beyond the most frequent label, or beyond finding nothing."""
     data = formats.load(name)
-    data = dataclasses.replace(data, name=of_data.group(name))
-    if metric == "accuracy":
-        labels = data.validation["label"][:]
-        assert max(labels.count(label) for label in set(labels)) / len(labels) == pytest.approx(trivial)
-    run = trainer.train_task(presets.of_data(data, epochs=6, checkpoint_steps=1000), data)
-    assert run.metrics()[-1]["validation"][metric] > trivial + margin
+    labels = data.validation["label"][:] if metric == "accuracy" else []
+    guessed = max(labels.count(label) for label in labels) / len(labels) if labels else 0.0
+    run = trainer.train_task(presets.of_data(data, epochs=5, max_tokens=128, checkpoint_steps=1000), data)
+    assert run.metrics()[-1]["validation"][metric] > guessed + margin

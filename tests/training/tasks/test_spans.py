@@ -41,20 +41,20 @@ FILLER = " ".join(f"Day {number} was quiet." for number in range(40))
 
 @pytest.mark.parametrize("max_tokens", [48, 64, 384])
 def test_the_right_outputs_give_the_right_answers_whatever_the_windows(tokenizer, max_tokens):
-    rows = rows_of(("Where does Ada live?", f"{FILLER} Ada lives in Rome. {FILLER}", "Rome"), ("Where is Alan?", "Alan went to Oslo.", "Oslo"),
-                   ("How old is Alan?", "Alan went to Oslo.", ""))
+    rows = rows_of(("Where does Ada live?", f"{FILLER} Ada lives in Rome. {FILLER}", "Rome"),
+                   ("Where is Alan?", "Alan went to Oslo.", "Oslo"), ("How old is Alan?", "Alan went to Oslo.", ""))
     part, _ = read(rows, tokenizer, max_tokens)
     judged = part.judge(oracle(part))
     assert judged.predicted == ["Rome", "Oslo", ""] and judged.truth == [["Rome"], ["Oslo"], []]
     assert part.score(oracle(part)) == {"f1": 1.0, "exact_match": 1.0, "has_answer_f1": 1.0, "no_answer_accuracy": 1.0}
     assert max(len(example.tokens) for example in part.examples) <= max_tokens
-    assert (len(part.examples) > 3) == (max_tokens < 384 or len(FILLER) > 1600)
+    assert len(part.examples) > 3  # the first text is longer than any window
 
 
 def test_questions_that_all_have_answers_are_never_left_unanswered(tokenizer):
     part, head = read(rows_of(("Where is Alan?", "Alan went to Oslo.", "Oslo")), tokenizer)
     assert not spans.allows_none(head)
-    nothing = {"answer": [np.where(np.arange(len(example.tokens))[:, None] == 0, 9.0, 0.0) for example in part.examples]}
+    nothing = {"answer": [np.eye(len(example.tokens), 1) * [[9.0, 9.0]] for example in part.examples]}  # all say [CLS]
     assert part.judge(nothing).predicted[0] != ""
 
 
