@@ -30,8 +30,8 @@ def load_trunk(folder: Path, dtype: "torch.dtype") -> "torch.nn.Module":
 
 def make(trunk: "torch.nn.Module", heads: tuple[Head, ...], pooling: str, dropout: float = 0.0, normalise: bool = False,
          weighting: str = "fixed") -> "torch.nn.Module":
-    """A module over `trunk`: `embed(batch)` gives (texts, hidden), `forward(batch)` the outputs of each head by its name, (texts, outputs) or
-    (texts, tokens, outputs), with the embeddings under "".
+    """A module over `trunk`: `embed(batch)` gives (texts, hidden), `forward(batch)` the outputs of each head by its name, (texts, outputs)
+    or (texts, tokens, outputs), with the embeddings under "".
 
     A batch is what `encoders.collate` makes: `input_ids`, `attention_mask`, `token_type_ids`, int64 (texts, tokens).
 

@@ -96,7 +96,8 @@ def test_only_what_the_method_says_changes(tiny_base, small_records, small_scena
 
 
 @pytest.mark.parametrize("changes", [{"optimiser": "lion", "learning_rate": 1e-3}, {"optimiser": "muon"},
-                                     {"optimiser": "schedule_free"}, {"optimiser": "adafactor"}, {"optimiser": "sgd", "schedule": "one_cycle"}, {"ema": 0.8, "schedule": "wsd"},
+                                     {"optimiser": "schedule_free"}, {"optimiser": "adafactor"},
+                                     {"optimiser": "sgd", "schedule": "one_cycle"}, {"ema": 0.8, "schedule": "wsd"},
                                      {"patience": 2, "evaluate_steps": 1}, {"dropout": 0.2}, {"neftune": 5.0}, {"method": "dora"}])
 def test_a_stopped_training_of_every_kind_goes_on_to_the_same_weights(tiny_base, small_records, small_scenario, changes):
     recipe = lambda name: recipe_of(tiny_base, name=name, batch_size=2, **changes)  # noqa: E731
@@ -267,7 +268,7 @@ def test_an_unknown_monitor_is_named(tiny_base, small_records, small_scenario):
 def test_rows_of_metrics_can_be_read_by_anybody(tiny_base, small_records, small_scenario):
     run = trainer.train(recipe_of(tiny_base), small_records, small_scenario)
     for line in (run.folder / "metrics.jsonl").read_text().splitlines():
-        assert {"step", "steps", "epoch", "loss", "learning_rate", "gradient_norm", "tokens", "tokens_per_second", "seconds"} <= json.loads(line).keys()
+        assert {"step", "steps", "epoch", "loss", "learning_rate", "gradient_norm", "tokens", "seconds"} <= json.loads(line).keys()
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

@@ -16,9 +16,8 @@ import torch
 
 from labkit import files, places, records, runs
 from labkit.errors import LabError
-from labkit.training import chat, schedules
+from labkit.training import chat, schedules, trainer
 from labkit.training import recipe as recipes
-from labkit.training import trainer
 from labkit.training.examples import Encoded, Example, batches, encode, micro_batches
 from labkit.training.recipe import Recipe
 from tests.conftest import save_tiny
