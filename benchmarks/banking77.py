@@ -2,9 +2,10 @@
 
     .venv/bin/python benchmarks/banking77.py [--quick] [--held-out] [--parts full ten_shot] [--set full.learning_rate=1e-4 …]
 
-Banking77 (`../shared/data`; where it is absent the lab's English samples, which is said in the output). Each setting was chosen on
+Banking77 (`../shared/data`; where it is absent the lab's English samples, which is said in the output). Settings are chosen on
 training texts alone: `--held-out` measures on training texts that were held out, with other draws of the ten examples (seeds from
-100), and does not open the test file.
+100), and does not open the test file. Those of the ten-shot sides were chosen so, on one draw (seed 100 of a trial's own drawing, 3,000
+held-out texts: frozen 0.840, cross-entropy 0.846, contrastive 0.852 alone and 0.858 beside the base); those for all data are a first guess.
 
 Full: every training text. Ten-shot: ten examples an intent, drawn by seed, and the intents' names as 77 further texts; on the
 same draws a model is fine-tuned by cross-entropy, and one by supervised contrastive learning (Khosla et al. 2020,
@@ -69,7 +70,7 @@ class Source:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--quick", action="store_true", help="a smoke run under a minute: few intents and texts, two epochs")
-    arguments.add_argument("--held-out", action="store_true", help="measure on held-out training texts, as the settings were chosen")
+    arguments.add_argument("--held-out", action="store_true", help="measure on held-out training texts, to choose settings by")
     arguments.add_argument("--parts", nargs="+", choices=("full", "ten_shot"), default=["ten_shot", "full"])
     arguments.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="draws of the ten examples")
     arguments.add_argument("--set", nargs="*", default=[], metavar="WHICH.SETTING=VALUE", help=f"try other settings: {', '.join(SETTINGS)}")

@@ -11,6 +11,7 @@ from labkit.training.examples import Encoded, encode
 from labkit.training.recipe import Recipe
 
 if TYPE_CHECKING:
+    import torch
     from datasets import Dataset
 
 
@@ -47,3 +48,23 @@ def read(recipe: Recipe, records: "Dataset", scenario: Scenario, base: BaseModel
     long = set(train.too_long)
     return ChatData(train, encode(held_out, *settings) if len(held_out) else None,
                     [identity for identity in train_records["id"][:] if identity not in long], tokenizer)
+
+
+def answers(model: "torch.nn.Module", base: BaseModel, data: ChatData, count: int) -> list[dict[str, str]]:
+    """What the model writes now for `count` validation records, spread evenly: `prompt` (what was said), `answer` and `wanted`."""
+    from labkit.evaluation import predict
+    from labkit.training.tasks import dialogues
+
+    if not count or data.held_out is None:
+        return []
+    every = max(1, -(-len(data.held_out.examples) // count))
+    chosen = data.held_out.examples[::every]
+    model.eval()
+    try:
+        written = dialogues.write(model, [list(example.tokens[: example.answer_start]) for example in chosen],
+                                  [2 * example.answer_tokens + 8 for example in chosen], predict.end_tokens(base, data.tokenizer))
+    finally:
+        model.train()
+    read = lambda tokens: data.tokenizer.decode(list(tokens), skip_special_tokens=True).strip()  # noqa: E731
+    return [{"prompt": read(example.tokens[place] for place in sorted(example.spoken)), "answer": read(tokens),
+             "wanted": read(example.tokens[example.answer_start :])} for example, tokens in zip(chosen, written, strict=True)]

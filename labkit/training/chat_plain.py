@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.models import BaseModel
-from labkit.training import masters, methods, noise, views
+from labkit.training import chat_data, masters, methods, noise, views
 from labkit.training import teacher as teachers
 from labkit.training.chat_data import ChatData
 from labkit.training.examples import Encoded, batches, by_length
@@ -88,7 +88,7 @@ class PlainChat:
         return {"validation_loss": self.validation_loss()} if self.data.held_out else {}
 
     def answers(self) -> list[dict[str, str]]:
-        return []
+        return chat_data.answers(self.model, self.base, self.data, self.recipe.answers)
 
     def name_rows(self, rows: list[int]) -> list[str]:
         return [self.data.train_ids[row] for row in rows]

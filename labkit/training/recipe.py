@@ -93,6 +93,8 @@ class Recipe:
         patience: measurements without a gain after which training stops; the best weights are kept. 0: train to the end, keep the last.
         monitor: what is a gain: a loss or an error falling, or any other metric of the task rising.
         evaluate_steps: steps between measurements on the validation records; 0: at the end of each epoch.
+        answers: validation records of a scenario that a chat model answers at each measurement, for a person to read; each takes
+            about a second.
         epochs: passes over the training records.
         batch_size: records a step.
         micro_tokens: tokens that go through the model at once; a larger batch is run in parts that add up
@@ -151,6 +153,7 @@ class Recipe:
     patience: int = of(0, least=0)
     monitor: str = "validation_loss"
     evaluate_steps: int = of(0, least=0)
+    answers: int = of(0, least=0)
     epochs: int = of(3, least=1)
     batch_size: int = of(12, least=1)
     micro_tokens: int = of(8192, least=1)

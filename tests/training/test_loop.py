@@ -134,15 +134,15 @@ def test_a_measurement_can_be_asked_for_and_changes_nothing(tiny_base, small_rec
 
 def test_where_memory_does_not_suffice_the_parts_are_halved(tiny_base, small_records, small_scenario, monkeypatch):
     plain = trainer.train(recipe_of(tiny_base, name="plain", optimiser="sgd"), small_records, small_scenario)
-    losses, most = chat.CachedChat._losses, []
+    predicting, most = chat.CachedChat._predicting, []
 
     def limited(self, data, store, rows, seen):
         most.append(len(rows))
         if len(rows) > 2 and torch.is_grad_enabled():
             raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
-        return losses(self, data, store, rows, seen)
+        return predicting(self, data, store, rows, seen)
 
-    monkeypatch.setattr(chat.CachedChat, "_losses", limited)
+    monkeypatch.setattr(chat.CachedChat, "_predicting", limited)
     tight = trainer.train(recipe_of(tiny_base, name="tight", optimiser="sgd"), small_records, small_scenario)
     assert max(most) > 2 and far(weights_of(plain), weights_of(tight)) < 1e-6
     assert len(tight.metrics()) == len(plain.metrics())
@@ -152,29 +152,29 @@ def test_memory_that_does_not_suffice_for_one_record_says_which(tiny_base, small
     def nothing(self, *arguments):
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(chat.CachedChat, "_losses", nothing)
+    monkeypatch.setattr(chat.CachedChat, "_predicting", nothing)
     with pytest.raises(LabError, match="memory does not suffice for a single record of step 1"):
         trainer.train(recipe_of(tiny_base), small_records, small_scenario)
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_state_before_it(tiny_base, small_records, small_scenario, monkeypatch):
-    losses = chat.CachedChat._losses
+    predicting = chat.CachedChat._predicting
     steps = []
 
     def broken(self, data, store, rows, seen):
-        found = losses(self, data, store, rows, seen)
+        found = predicting(self, data, store, rows, seen)
         if torch.is_grad_enabled():
             steps.append(1)
             if len(steps) == 3:
-                return found * math.nan
+                return found[0] * math.nan, found[1]
         return found
 
-    monkeypatch.setattr(chat.CachedChat, "_losses", broken)
+    monkeypatch.setattr(chat.CachedChat, "_predicting", broken)
     with pytest.raises(LabError, match="not a number at step 3; weights are sound"):
         trainer.train(recipe_of(tiny_base, batch_size=2, checkpoint_steps=100), small_records, small_scenario)
     run = runs.Run(runs.folder_for("small", "default"))
     assert len(run.metrics()) == 2 and (run.folder / "checkpoint" / "state.safetensors").exists()
-    monkeypatch.setattr(chat.CachedChat, "_losses", losses)
+    monkeypatch.setattr(chat.CachedChat, "_predicting", predicting)
     assert trainer.train(recipe_of(tiny_base, batch_size=2, checkpoint_steps=100), small_records, small_scenario).state() == "done"
 
 
@@ -279,3 +279,15 @@ def test_noise_changes_what_is_learned_and_not_how_the_batch_is_cut(tiny_base, s
 
     quiet, noisy, parted = run("quiet"), run("noisy", neftune=5.0), run("parted", neftune=5.0, micro_tokens=1)
     assert far(quiet, noisy) > 1e-4 and far(noisy, parted) < 1e-5
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "prompt"])
+def test_the_model_answers_validation_records_as_it_learns(tiny_base, small_records, small_scenario, method):
+    quiet = trainer.train(recipe_of(tiny_base, name="quiet", method=method), small_records, small_scenario)
+    shown = trainer.train(recipe_of(tiny_base, name="shown", method=method, answers=2), small_records, small_scenario)
+    told = [row["answers"] for row in shown.metrics() if "answers" in row]
+    assert len(told) == 2 and all(len(answers) == 2 for answers in told)
+    asked = {row["messages"][-1]["content"].strip() for row in records.in_split(small_records, "validation")}
+    assert {each["prompt"] for each in told[0]} == asked
+    assert all(each["wanted"].startswith(("Kind: ", "种类")) for each in told[0])
+    assert far(weights_of(quiet), weights_of(shown)) == 0.0
