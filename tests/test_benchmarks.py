@@ -9,7 +9,7 @@ import pytest
 from labkit import places
 
 CLAIMS = {
-    "train_speed": {"train_ratio_vs_trl", "heldout_loss_ratio"},
+    "train_speed": {"train_ratio_vs_trl", "heldout_loss_ratio", "train_ratio_vs_trl_tuned", "matmul_share"},
     "chat_speed": {"two_pane_ratio_vs_transformers", "ttft_ms", "ttft_cold_ms"},
     "resume": {"identical_after_kill"},
     "privacy": {f"{claim}_{language}" for language in ("en", "zh") for claim in (
@@ -20,9 +20,11 @@ CLAIMS = {
     "banking77": {"full_accuracy", "ten_shot_contrastive", "ten_shot_gain_over_cross_entropy"},
     "pubmedqa": {"pubmedqa_accuracy"},
     "german_credit": {"text_auc", "columns_auc"},
+    "multitask": {"fields_better_multitask", "fields_worse_multitask", "fields_compared"},
 }
 MAY_BE_NOTHING = {"labels_saved",  # on the few sample records, where the public data is not at hand
-                  "ten_shot_gain_over_cross_entropy"}  # two epochs teach neither
+                  "ten_shot_gain_over_cross_entropy",  # two epochs teach neither
+                  "fields_better_multitask", "fields_worse_multitask"}
 
 
 @pytest.mark.slow

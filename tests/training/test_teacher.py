@@ -20,6 +20,12 @@ def teacher_base(tmp_path_factory):
     return save_tiny(tmp_path_factory.mktemp("teacher") / "llama", hidden_size=32, num_hidden_layers=2)
 
 
+@pytest.fixture(scope="module")
+def wider_base(tmp_path_factory):
+    """A model with more tokens than its tokenizer; made here, where the cache still holds the tokenizer."""
+    return save_tiny(tmp_path_factory.mktemp("wider") / "llama", vocab_size=49_160, num_hidden_layers=1)
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch, tiny_base):
     monkeypatch.setenv("LABKIT_CACHE", str(tmp_path / "cache"))
@@ -169,15 +175,14 @@ def test_a_taught_training_goes_on_to_the_same_weights(tiny_base, teacher_base, 
     assert run.weights_sha256() == whole.weights_sha256() and len(run.metrics()) == 4
 
 
-def test_a_teacher_that_is_not_there_or_does_not_fit_is_refused(tiny_base, tmp_path):
+def test_a_teacher_that_is_not_there_or_does_not_fit_is_refused(tiny_base, wider_base):
     from transformers import AutoTokenizer
 
     base, tokenizer = models.resolve(tiny_base), AutoTokenizer.from_pretrained(tiny_base)
-    wider = save_tiny(tmp_path / "wider", vocab_size=49_160)
     stopped = places.runs_folder() / "small" / "stopped"
     stopped.mkdir(parents=True)
     (stopped / "recipe.toml").write_text("")
-    for name, said in (("small/nobody", "neither a run"), (wider, "same vocabulary"), ("small/stopped", "not finished"),
+    for name, said in (("small/nobody", "neither a run"), (wider_base, "same vocabulary"), ("small/stopped", "not finished"),
                        ("minilm-l6", "cannot write text")):
         with pytest.raises(LabError, match=said):
             teacher.load(recipe_of(tiny_base, teacher=name), base, tokenizer, torch.float32, "cpu")
