@@ -160,7 +160,7 @@ def search(recipe: Annotated[Path, typer.Argument(help="A recipe (TOML) with a [
            trials: Annotated[int, typer.Option(min=1)] = 20,
            minutes: Annotated[float, typer.Option(min=0.0, help="End after so many minutes; 0: no limit.")] = 0.0,
            workers: Annotated[int, typer.Option(min=1, help="Processes that try settings side by side.")] = 1,
-           sampler: Annotated[str, typer.Option(help="tpe, random, grid or cmaes.")] = "tpe",
+           sampler: Annotated[str, typer.Option(help="tpe, random, grid, cma_es or gp.")] = "tpe",
            pruner: Annotated[str, typer.Option(help="asha, hyperband, median or none: ends trials that will not win.")] = "asha",
            storage: Annotated[str, typer.Option(help="A database URL that several machines share; a file without it.")] = "",
            seeds: Annotated[int, typer.Option(help="Seeds with which the best and the recipe's own are trained again; 0: none.")] = 3,
