@@ -187,6 +187,7 @@ class Loop:
                            f"({recipe.learning_rate:g}) or clip ({recipe.clip:g}), or use precision = \"fp32\""
                            + ("" if broken else "; the state before this step is kept"))
         self._recent.append(loss)
+        self._calmest = loss if math.isinf(self._calmest) else self._calmest
         if len(self._recent) < _RECENT:
             return
         mean = sum(self._recent) / _RECENT

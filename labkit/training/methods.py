@@ -188,6 +188,8 @@ def groups(masters: Masters, recipe: Recipe) -> list[dict[str, Any]]:
 def save(model: "torch.nn.Module", masters: Masters, base: BaseModel, folder: Path) -> list[str]:
     """Write what was learned into a run's folder, whole or not at all: `adapter/` as PEFT reads it (float32), or `model/` as transformers
     does (the whole model in its own number format). Gives the files' names relative to the folder."""
+    from safetensors import SafetensorError
+
     name = "adapter" if hasattr(model, "peft_config") else "model"
     part = folder / f".{name}.part"
     shutil.rmtree(part, ignore_errors=True)
@@ -197,9 +199,9 @@ def save(model: "torch.nn.Module", masters: Masters, base: BaseModel, folder: Pa
             _save_adapter(model, masters, base, part)
         else:
             model.save_pretrained(part)
-    except OSError as error:
-        raise LabError(f"cannot write {folder / name}: {error.strerror or error}; free some space, then go on with the same "
-                       "command") from error
+    except (OSError, SafetensorError) as error:  # a full disk comes as either
+        raise LabError(f"cannot write {folder / name}: {getattr(error, 'strerror', None) or error}; free some space, then go on with the "
+                       "same command") from error
     shutil.rmtree(folder / name, ignore_errors=True)
     os.replace(part, folder / name)
     return sorted(f"{name}/{path.name}" for path in (folder / name).iterdir() if path.suffix in (".json", ".safetensors"))

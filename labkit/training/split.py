@@ -93,6 +93,10 @@ def check_exact(model: "PreTrainedModel", parts: SplitModel, tokens: "torch.Tens
         own, prefix = tokens[prefix_length:], tokens[:prefix_length] if prefix_length else None
         before = parts.enter(prefix, [prefix_length]) if prefix_length else None
         got = parts.head(parts.finish([Rows(parts.enter(own, [len(own)], prefix), [len(own)], before)])[0]).float()
+    if not torch.isfinite(want).all():
+        broken = next((name for name, value in model.named_parameters() if not torch.isfinite(value).all()), None)
+        what = f"weight {broken} of the base is damaged; get the base again" if broken else "use precision = \"fp32\""
+        raise LabError(f"{type(model).__name__}: its scores are no numbers: {what}")
     # bfloat16 differs by 1.5 to 2.2% over a record's tokens, and now and then by more than 5% at one of them
     tolerance = 1e-4 if next(model.parameters()).dtype == torch.float32 else 0.05
     gap = (want - got).norm() / want.norm()
