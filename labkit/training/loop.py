@@ -194,9 +194,10 @@ class Loop:
         self._calmest = min(self._calmest, mean)
         if mean > _RUNAWAY * self._calmest and mean > self._calmest + _NEAR_ZERO:
             self.learner.drop_gradients()
+            self._checkpoint(index)
             raise LabError(f"run {self.key}: the loss runs away: {mean:.3g} on average over the last {_RECENT} steps, "
                            f"{self._calmest:.3g} at its best; stopped at step {index + 1}. Lower learning_rate ({recipe.learning_rate:g}), "
-                           f"or raise warmup ({recipe.warmup:g})")
+                           f"or raise warmup ({recipe.warmup:g}); the state before this step is kept")
 
     def _measure(self, row: dict[str, Any], counts: bool) -> Verdict | None:
         """Measure on the validation records into the row; the verdict where it counts for early stopping."""

@@ -200,6 +200,7 @@ def save(model: "torch.nn.Module", masters: Masters, base: BaseModel, folder: Pa
         else:
             model.save_pretrained(part)
     except (OSError, SafetensorError) as error:  # a full disk comes as either
+        shutil.rmtree(part, ignore_errors=True)
         raise LabError(f"cannot write {folder / name}: {getattr(error, 'strerror', None) or error}; free some space, then go on with the "
                        "same command") from error
     shutil.rmtree(folder / name, ignore_errors=True)

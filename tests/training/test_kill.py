@@ -289,7 +289,8 @@ def test_a_learning_rate_that_is_far_too_high_stops_and_keeps_the_last_sound_sta
     recipe = Recipe(scenario="small", base=tiny_base, method="full", optimiser="sgd", learning_rate=0.9, clip=0.0, warmup=0.0, batch_size=2,
                     epochs=10, precision="fp32", checkpoint_steps=1000)
     said = complaint(recipe, kept, tmp_path)
-    assert "not a number at step" in said and "Lower learning_rate (0.9)" in said and "state before this step is kept" in said
+    assert "not a number at step" in said or "the loss runs away" in said
+    assert "Lower learning_rate (0.9)" in said and "state before this step is kept" in said
     with safe_open(run_of(recipe).folder / "checkpoint" / "state.safetensors", framework="pt") as file:
         assert int(file.metadata()["step"]) == rows_seen(run_of(recipe)) > 0
         assert all(torch.isfinite(file.get_tensor(name)).all() for name in file.keys() if name.startswith("weight:"))  # noqa: SIM118
