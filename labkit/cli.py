@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from labkit import __version__, cli_label, cli_train, models, process
-from labkit.cli_words import checked_language, settings
+from labkit.cli_words import Base, Settings, checked_language, settings
 from labkit.errors import LabError
 
 app = typer.Typer(name="labkit", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -30,11 +30,8 @@ Source = Annotated[str | None, typer.Option(help="A file of your own, in place o
 Mapping = Annotated[str | None, typer.Option("--map", help="Which column is what: text=COLUMN,FIELD=COLUMN,…; guessed without it.")]
 PlanFile = Annotated[Path | None, typer.Option("--plan", help="Which steps to run (TOML), in place of the lab's own plan.")]
 Name = Annotated[str, typer.Option(help="The run's name.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="A recipe setting, KEY=VALUE; may be given several times.")]
 Language = Annotated[str, typer.Option(help="The language of the system prompt and the answer: en or zh.")]
 _INTERRUPTED = 130  # what typer exits with at Ctrl-C
-
-Base = Annotated[str | None, typer.Option(help="The base model: an embedded one, a folder, or a hub name.")]
 
 
 @app.command(epilog="Example: labkit build --scenario finance")
@@ -153,8 +150,7 @@ def _evaluate_task(run, data: str | None) -> None:
     from labkit.evaluation import task_report
     from labkit.training.tasks import formats
 
-    name, _, folder = (data or run.manifest()["data"]["name"]).partition("=")
-    found = task_report.evaluate(run, formats.load(name, folder or None))
+    found = task_report.evaluate(run, formats.named(data or run.manifest()["data"]["name"]))
     typer.echo(f"{run.key}: ready\n{task_report.summary(found)}")
 
 

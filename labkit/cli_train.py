@@ -1,4 +1,4 @@
-"""`labkit train`, `search`, `prefer`, `rate` and `runs`: training in all its forms, steering what runs, explaining what ran."""
+"""`labkit train`, `search`, `prefer` and `runs`: training in all its forms, steering what runs, explaining what ran."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,13 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from labkit.cli_words import Base, Settings, checked_language, settings
 from labkit.errors import LabError
 
 runs_app = typer.Typer(invoke_without_command=True, help="List the runs with their state; steer one that is being trained.")
 
 Scenario = Annotated[str | None, typer.Option("--scenario", "-s", help="The scenario.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="A recipe setting, KEY=VALUE; may be given several times.")]
-Base = Annotated[str | None, typer.Option(help="The base model: an embedded one, a folder, or a hub name.")]
 RecipeFile = Annotated[Path | None, typer.Option(help="A recipe file (TOML); --set changes it.")]
 Name = Annotated[str | None, typer.Option(help="The run's name.")]
 Source = Annotated[str | None, typer.Option(help="Prepared records (JSONL) in place of the scenario's samples.")]
@@ -31,8 +30,7 @@ def train(scenario: Scenario = None, recipe: RecipeFile = None, name: Name = Non
           track: Annotated[list[str] | None, typer.Option(help="Where figures go too: tensorboard, mlflow, wandb, trackio.")] = None,
           launcher: Annotated[str, typer.Option(help="none, or accelerate: several processes, also over several machines.")] = "none",
           nproc: Annotated[int, typer.Option(min=1, help="Processes of --launcher accelerate on this machine.")] = 1,
-          dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe, data, what is cut off and the time it would take, and "
-                                                                  "end.")] = False,
+          dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe, data and what is cut off, and end.")] = False,
           language: Language = "en") -> None:
     """Train one run, or go on with it; see `labkit evaluate` for what comes next.
 
@@ -56,10 +54,8 @@ def train(scenario: Scenario = None, recipe: RecipeFile = None, name: Name = Non
 
 def _chosen(scenario, recipe, name, set, base, source, data, task):
     """(recipe, records, scenario, task data) from what was given; the last is None for a scenario's records, else the two before it."""
-    from labkit import build as building
     from labkit import records as recs
     from labkit import scenarios
-    from labkit.cli_words import settings
     from labkit.training import presets
     from labkit.training import recipe as recipes
 
@@ -72,8 +68,7 @@ def _chosen(scenario, recipe, name, set, base, source, data, task):
 
         if scenario or source:
             raise LabError("--data is in place of --scenario and --source; give one of them")
-        kind, _, folder = data.partition("=")
-        loaded = formats.load(kind, folder or None)
+        loaded = formats.named(data)
         changes |= {"scenario": of_data.group(loaded.name), "task": loaded.task}
         start = plain or recipes.plain(presets.of_data(loaded, **{key: changes[key] for key in ("base", "method") if key in changes}))
         return recipes.from_dict({**start, **changes}, where), None, None, loaded
@@ -83,7 +78,7 @@ def _chosen(scenario, recipe, name, set, base, source, data, task):
         start = presets.for_task(wanted, changes.get("base", ""), changes.get("method", ""))
     chosen = recipes.from_dict({**start, **changes}, where)
     spec = scenarios.load(chosen.scenario)
-    return chosen, recs.read(source, spec) if source else building.from_samples(chosen.scenario).records, spec, None
+    return chosen, recs.read(source, spec) if source else recs.samples(spec), spec, None
 
 
 def _calibrated(recipe, records, scenario, minutes: float):
@@ -128,7 +123,6 @@ def _show_plan(recipe, records, scenario, task_data) -> None:
 
 def _trained(recipe, records, scenario, task_data, trackers: list[str], language: str):
     from labkit import runs
-    from labkit.cli_words import checked_language
     from labkit.training import trainer
     from labkit.training.control import Control, interruptible
 
@@ -168,17 +162,13 @@ def search(recipe: Annotated[Path, typer.Argument(help="A recipe (TOML) with a [
            keep: Annotated[bool, typer.Option("--keep", help="Keep the trials' runs.")] = False,
            language: Language = "en") -> None:
     """Search the settings of a recipe; stopped or killed, the same command goes on. Ends with a report that says what is noise."""
-    import threading
-
-    from labkit import build as building
     from labkit import records as recs
     from labkit import scenarios
-    from labkit.cli_words import checked_language
     from labkit.training.search import command, space
 
     chosen, _ = space.read(recipe)
     spec = scenarios.load(chosen.scenario)
-    records = recs.read(source, spec) if source else building.from_samples(chosen.scenario).records
+    records = recs.read(source, spec) if source else recs.samples(spec)
 
     def tell(row: dict[str, Any]) -> None:
         value = "" if row["value"] is None else f" {row['value']:.4g}"
@@ -186,7 +176,7 @@ def search(recipe: Annotated[Path, typer.Argument(help="A recipe (TOML) with a [
 
     done = command.run(recipe, records, spec, trials=trials, seconds=minutes * 60, workers=workers, sampler=sampler, pruner=pruner,
                        storage=storage, seeds=seeds, seed=seed, keep=keep, language=checked_language(language), on_trial=tell,
-                       say=typer.echo, stop=threading.Event())
+                       say=typer.echo)
     for what, path in done.paths.items():
         typer.echo(f"  {what}: {path}")
 
@@ -200,7 +190,6 @@ def prefer(scenario: Annotated[str, typer.Option("--scenario", "-s", help="The s
            set: Settings = None) -> None:
     """Train on preferences: which of two answers people chose."""
     from labkit import runs, scenarios
-    from labkit.cli_words import settings
     from labkit.labeling import preferences
     from labkit.training import preference, preference_pairs
     from labkit.training.control import Control, interruptible
@@ -245,7 +234,6 @@ def list_runs(context: typer.Context) -> None:
 def compare(runs: Annotated[list[str], typer.Argument(help="Two or more runs, SCENARIO/NAME.")], language: Language = "en") -> None:
     """What differs between runs, settings, data and base, and what came of them."""
     from labkit import runs as catalogue
-    from labkit.cli_words import checked_language
     from labkit.training import comparing
 
     typer.echo(comparing.as_text([catalogue.find(key) for key in runs], checked_language(language)))

@@ -1,10 +1,15 @@
 """What the verbs of the command line read in the same way: settings, languages."""
 
 import tomllib
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from labkit.errors import LabError
 from labkit.scenarios import LANGUAGES
+
+Settings = Annotated[list[str] | None, typer.Option("--set", help="A recipe setting, KEY=VALUE; may be given several times.")]
+Base = Annotated[str | None, typer.Option(help="The base model: an embedded one, a folder, or a hub name.")]
 
 
 def settings(pairs: list[str] | None) -> dict[str, Any]:

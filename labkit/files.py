@@ -4,12 +4,15 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from labkit.errors import LabError
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -48,6 +51,39 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def read_lines(path: str | os.PathLike, read: Callable[[Any], T]) -> list[T]:
+    """What `read` makes of each line of a JSONL file; empty lines are left out.
+
+    Raises:
+        LabError: the file is missing or not UTF-8, or a line is no JSON or refused by `read`: names file and line.
+    """
+    found = []
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    found.append(read(json.loads(line)))
+                except (ValueError, LabError) as error:
+                    raise LabError(f"{path}, line {number}: {error}") from None
+    except FileNotFoundError:
+        raise LabError(f"{path} does not exist") from None
+    except UnicodeDecodeError as error:
+        raise LabError(f"{path} is not UTF-8: {error}") from None
+    return found
+
+
+def read_toml(path: str | os.PathLike) -> dict[str, Any]:
+    """Read TOML; a file that is missing or no TOML is a LabError that names it."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LabError(f"{path} does not exist") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LabError(f"{path} is not valid TOML: {error}") from error
 
 
 def read_json(path: str | os.PathLike) -> Any:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit import files, places
@@ -88,20 +87,7 @@ def read(path: str | os.PathLike, scenario: Scenario) -> "Dataset":
     Raises:
         LabError: the file is missing or a row is not a record of this scenario; names file and line.
     """
-    rows = []
-    try:
-        with Path(path).open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    rows.append(check(json.loads(line), scenario))
-                except (ValueError, LabError) as error:
-                    raise LabError(f"{path}, line {number}: {error}") from None
-    except FileNotFoundError:
-        raise LabError(f"{path} does not exist") from None
-    except UnicodeDecodeError as error:
-        raise LabError(f"{path} is not UTF-8: {error}") from None
+    rows = files.read_lines(path, lambda row: check(row, scenario))
     if not rows:
         raise LabError(f"{path} has no records")
     return from_list(rows)

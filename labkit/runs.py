@@ -13,8 +13,10 @@
 A run whose files do not match its manifest is damaged: it is listed, never served.
 """
 
+import contextlib
 import json
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,6 +110,35 @@ def lock(folder: Path):
 
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / ".lock", timeout=0)
+
+
+@contextlib.contextmanager
+def training(run: Run) -> Iterator[None]:
+    """Within the block this process trains the run; LabError where another one does."""
+    from filelock import Timeout
+
+    try:
+        with lock(run.folder):
+            yield
+    except Timeout:
+        raise LabError(f"run {run.key} is being trained by another process; wait for it or choose another name") from None
+
+
+def is_finished(run: Run, fingerprint: str, is_same: Callable[[], bool]) -> bool:
+    """Whether there is nothing left to train: the run is finished, on data of this fingerprint and by the same recipe.
+
+    Raises:
+        LabError: it is damaged, or finished with other data or another recipe.
+    """
+    if not (run.folder / "manifest.json").exists():
+        return False
+    problems = verify(run)
+    if problems:
+        raise LabError(f"run {run.key} is damaged ({'; '.join(problems)}); delete {run.folder} to train it anew")
+    if is_same() and run.manifest()["data"]["fingerprint"] == fingerprint:
+        return True
+    raise LabError(f"run {run.key} is finished already, with another recipe or other data; choose another name, "
+                   f"or delete {run.folder}")
 
 
 def catalogue() -> list[Run]:

@@ -7,7 +7,6 @@ This module knows nothing about models.
 
 import dataclasses
 import os
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,13 +155,7 @@ def read(path: str | os.PathLike) -> Scenario:
     Raises:
         LabError: the file is missing, not TOML, or says something that cannot be; the message names the file.
     """
-    try:
-        raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise LabError(f"{path} does not exist") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise LabError(f"{path} is not valid TOML: {error}") from error
-    return from_dict(raw, str(path))
+    return from_dict(files.read_toml(path), str(path))
 
 
 def from_dict(raw: dict[str, Any], where: str) -> Scenario:

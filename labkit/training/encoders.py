@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LabError
 from labkit.models import BaseModel
-from labkit.training import heads, masters, methods
+from labkit.training import heads, masters, methods, precision
 from labkit.training.examples import batches
 from labkit.training.learner import Passed
 from labkit.training.noise import Noise, embedding_of
-from labkit.training.precision import best_precision
 from labkit.training.recipe import Recipe
 from labkit.training.tasks import losses, passes
 from labkit.training.tasks.task import Example, Head, Prepared
@@ -39,16 +38,13 @@ class Encoder:
     """
 
     def __init__(self, recipe: Recipe, base: BaseModel, data: Prepared) -> None:
-        import torch
 
         self.recipe, self.base, self.data, self.micro_tokens = recipe, base, data, recipe.micro_tokens
         self.tokenizer = tokenizer_of(base)
-        self.dtype = torch.bfloat16 if best_precision(recipe.precision) == "bf16" else torch.float32
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.dtype, self.device = precision.dtype_of(recipe.precision), precision.device()
         trunk = heads.load_trunk(base.folder, self.dtype)
         _set_dropout(trunk, recipe.dropout)
-        count = len(methods.layers(trunk))
-        trunk = methods.apply(trunk, recipe, max(0, count - recipe.layers) if recipe.layers else 0)
+        trunk = methods.apply(trunk, recipe, methods.first_layer(recipe, len(methods.layers(trunk))))
         alone = recipe.objective != "cross_entropy" and not recipe.contrastive_weight
         self.fits_head = alone and any(head.outputs for head in data.heads)
         self.model = heads.make(trunk, data.heads, recipe.pooling, recipe.dropout, self.fits_head, recipe.task_weighting).to(self.device)
@@ -151,9 +147,7 @@ class Encoder:
         return batch
 
     def drop_gradients(self) -> None:
-        self.model.zero_grad(set_to_none=True)
-        for value in self.masters.values():
-            value.grad = None
+        masters.drop_gradients(self.model, self.masters)
 
     def push(self) -> None:
         masters.push(self.model, self.masters)
@@ -185,13 +179,7 @@ class Encoder:
         if self.fits_head:
             self._fit_heads()
         inner = {name.removeprefix("trunk."): value for name, value in self.masters.items() if name.startswith("trunk.")}
-        if self.recipe.method == "head":
-            written = []
-        else:
-            written = methods.save(self.model.trunk, inner, self.base, folder)
-            if (folder / "model").exists():
-                self.tokenizer.save_pretrained(folder / "model")
-                written = sorted(f"model/{path.name}" for path in (folder / "model").iterdir())
+        written = [] if self.recipe.method == "head" else methods.save(self.model.trunk, inner, self.base, folder, self.tokenizer)
         return written + heads.save(self.model, folder, self.masters)
 
     def _fit_heads(self) -> None:

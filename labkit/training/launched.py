@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def _train(path: str, source: str | None, data: str | None) -> None:
-    from labkit import build, records, runs, scenarios
+    from labkit import records, runs, scenarios
     from labkit.cli_train import watched
     from labkit.training import recipe as recipes
     from labkit.training import trainer, world
@@ -39,11 +39,10 @@ def _train(path: str, source: str | None, data: str | None) -> None:
         if data:
             from labkit.training.tasks import formats
 
-            kind, _, folder = data.partition("=")
-            trainer.train_task(recipe, formats.load(kind, folder or None), on_step, on_prepare, control)
+            trainer.train_task(recipe, formats.named(data), on_step, on_prepare, control)
         else:
             scenario = scenarios.load(recipe.scenario)
-            rows = records.read(source, scenario) if source else build.from_samples(recipe.scenario).records
+            rows = records.read(source, scenario) if source else records.samples(scenario)
             trainer.train(recipe, rows, scenario, on_step, on_prepare, control=control)
     world.leave(together)
 

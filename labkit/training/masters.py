@@ -32,6 +32,13 @@ def pull_gradients(model: "torch.nn.Module", masters: Masters) -> None:
             parameter.grad = None
 
 
+def drop_gradients(model: "torch.nn.Module", masters: Masters) -> None:
+    """Forget what an interrupted step left, in the model and in the masters."""
+    model.zero_grad(set_to_none=True)
+    for value in masters.values():
+        value.grad = None
+
+
 def push(model: "torch.nn.Module", masters: Masters) -> None:
     """Copy the masters into the model and drop their gradients."""
     import torch

@@ -81,6 +81,11 @@ def _peft_state(model: "torch.nn.Module", exact: "Masters | None" = None) -> "di
     return get_peft_model_state_dict(model, state_dict=state)
 
 
+def first_layer(recipe: Recipe, count: int) -> int:
+    """The lowest of `count` layers that learns: the recipe's `layers` are counted from the top, and 0 means all."""
+    return max(0, count - recipe.layers) if recipe.layers else 0
+
+
 def inner(model: "torch.nn.Module") -> "torch.nn.Module":
     """The model as transformers knows it, without PEFT around it."""
     return model.get_base_model() if hasattr(model, "peft_config") else model
@@ -185,9 +190,9 @@ def groups(masters: Masters, recipe: Recipe) -> list[dict[str, Any]]:
     return [{"params": params, "faster": faster} for faster, params in found.items()]
 
 
-def save(model: "torch.nn.Module", masters: Masters, base: BaseModel, folder: Path) -> list[str]:
+def save(model: "torch.nn.Module", masters: Masters, base: BaseModel, folder: Path, tokenizer: Any = None) -> list[str]:
     """Write what was learned into a run's folder, whole or not at all: `adapter/` as PEFT reads it (float32), or `model/` as transformers
-    does (the whole model in its own number format). Gives the files' names relative to the folder."""
+    does (the whole model in its own number format, with its tokenizer). Gives the files' names relative to the folder."""
     from safetensors import SafetensorError
 
     name = "adapter" if hasattr(model, "peft_config") else "model"
@@ -199,13 +204,15 @@ def save(model: "torch.nn.Module", masters: Masters, base: BaseModel, folder: Pa
             _save_adapter(model, masters, base, part)
         else:
             model.save_pretrained(part)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(part)
     except (OSError, SafetensorError) as error:  # a full disk comes as either
         shutil.rmtree(part, ignore_errors=True)
         raise LabError(f"cannot write {folder / name}: {getattr(error, 'strerror', None) or error}; free some space, then go on with the "
                        "same command") from error
     shutil.rmtree(folder / name, ignore_errors=True)
     os.replace(part, folder / name)
-    return sorted(f"{name}/{path.name}" for path in (folder / name).iterdir() if path.suffix in (".json", ".safetensors"))
+    return sorted(f"{name}/{path.name}" for path in (folder / name).iterdir())
 
 
 def _save_adapter(model: "torch.nn.Module", masters: Masters, base: BaseModel, part: Path) -> None:

@@ -1,4 +1,9 @@
-"""Which number format a training runs in on this machine."""
+"""Which number format a training runs in on this machine, and where."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def best_precision(wanted: str = "auto") -> str:
@@ -9,3 +14,17 @@ def best_precision(wanted: str = "auto") -> str:
         return wanted
     native = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16" if native else "fp32"
+
+
+def dtype_of(wanted: str = "auto") -> "torch.dtype":
+    """The same as PyTorch's type."""
+    import torch
+
+    return torch.bfloat16 if best_precision(wanted) == "bf16" else torch.float32
+
+
+def device() -> str:
+    """`cuda` where there is a GPU, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -67,33 +67,17 @@ def train(recipe: PreferenceRecipe, rows: Iterable[Mapping[str, Any] | Pair], sc
         LabError: a row is no pair, no pair fits, another process is training this run, its folder holds a finished run of another recipe
             or other pairs, `start` is no sound LoRA run of this base, the loss is not a number, or the disk is full.
     """
-    from filelock import Timeout
-
     pairs = pairs_of(rows)
     if not pairs:
         raise LabError("there are no preference pairs; vote on the app's Compare page first, or give a file of pairs")
     run = Run(runs.folder_for(scenario.name, recipe.name))
     control = control or Control()
-    try:
-        with runs.lock(run.folder):
-            if _is_finished(run, recipe, fingerprint(pairs)):
-                return run
-            control.listen(run.folder)
-            return _Training(recipe, pairs, scenario, run, on_step, control).go()
-    except Timeout:
-        raise LabError(f"run {run.key} is being trained by another process; wait for it or choose another name") from None
-
-
-def _is_finished(run: Run, recipe: PreferenceRecipe, data: str) -> bool:
-    if not (run.folder / "manifest.json").exists():
-        return False
-    problems = runs.verify(run)
-    if problems:
-        raise LabError(f"run {run.key} is damaged ({'; '.join(problems)}); delete {run.folder} to train it anew")
     written = run.folder / "preference.toml"
-    if written.exists() and preference_recipe.read(written) == recipe and run.manifest()["data"]["fingerprint"] == data:
-        return True
-    raise LabError(f"run {run.key} is finished already, with another recipe or other data; choose another name, or delete {run.folder}")
+    with runs.training(run):
+        if runs.is_finished(run, fingerprint(pairs), lambda: written.exists() and preference_recipe.read(written) == recipe):
+            return run
+        control.listen(run.folder)
+        return _Training(recipe, pairs, scenario, run, on_step, control).go()
 
 
 class _Training:

@@ -1,12 +1,10 @@
 """Pairs of a better and a worse answer: read, checked, told apart into what is learned and what is measured, and put into tokens."""
 
 import hashlib
-import json
 import os
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit import files
@@ -44,19 +42,7 @@ def read(path: str | os.PathLike) -> list[Pair]:
     Raises:
         LabError: the file is missing or empty, or a row is no pair; names file and line.
     """
-    found = []
-    try:
-        with Path(path).open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    try:
-                        found.append(_pair(json.loads(line)))
-                    except (ValueError, LabError) as error:
-                        raise LabError(f"{path}, line {number}: {error}") from None
-    except FileNotFoundError:
-        raise LabError(f"{path} does not exist") from None
-    except UnicodeDecodeError as error:
-        raise LabError(f"{path} is not UTF-8: {error}") from error
+    found = files.read_lines(path, _pair)
     if not found:
         raise LabError(f"{path} has no pairs")
     return found

@@ -1,15 +1,12 @@
 """The recipe of preference training: everything that decides what such a run does, as one frozen dataclass and one TOML file."""
 
 import dataclasses
-import math
 import os
-import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 
 from labkit import files, models
 from labkit.errors import LabError
-from labkit.training.recipe import Recipe
+from labkit.training.recipe import Recipe, check, of
 
 METHODS = ("dpo", "orpo", "kto")
 SCHEDULES = ("cosine", "linear", "constant")
@@ -53,43 +50,29 @@ class PreferenceRecipe:
     name: str = "preferred"
     base: str = models.DEFAULT
     start: str = ""
-    method: str = "dpo"
-    beta: float = 0.1
-    desirable_weight: float = 1.0
-    undesirable_weight: float = 1.0
+    method: str = of("dpo", choices=METHODS)
+    beta: float = of(0.1, above=0.0)
+    desirable_weight: float = of(1.0, above=0.0)
+    undesirable_weight: float = of(1.0, above=0.0)
     rank: int = 16
     alpha: int = 32
     layers: int = 0
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
-    schedule: str = "cosine"
+    schedule: str = of("cosine", choices=SCHEDULES)
     warmup: float = 0.06
     clip: float = 1.0
     epochs: int = 3
     batch_size: int = 8
     micro_pairs: int = 0
     max_tokens: int = 1024
-    held_out: float = 0.1
+    held_out: float = of(0.1, least=0.0, below=1.0)
     precision: str = "auto"
     max_steps: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type is float and type(value) is int:
-                object.__setattr__(self, field.name, value := float(value))
-            if type(value) is not field.type or (field.type is float and not math.isfinite(value)):
-                raise LabError(f"recipe: {field.name} must be a {field.type.__name__}, not {value!r}")
-        if self.method not in METHODS:
-            raise LabError(f"recipe: method must be one of {', '.join(METHODS)}, not {self.method!r}")
-        if self.schedule not in SCHEDULES:
-            raise LabError(f"recipe: schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}")
-        for name in ("beta", "desirable_weight", "undesirable_weight"):
-            if getattr(self, name) <= 0:
-                raise LabError(f"recipe: {name} must be above 0, not {getattr(self, name)}")
-        if not 0 <= self.held_out < 1:
-            raise LabError(f"recipe: held_out must be at least 0 and below 1, not {self.held_out}")
+        check(self)
         if self.micro_pairs < 0 or (self.micro_pairs and self.batch_size % self.micro_pairs):
             raise LabError(f"recipe: micro_pairs must divide batch_size ({self.batch_size}) or be 0, not {self.micro_pairs}")
         self.as_recipe()  # checks what the two have in common
@@ -101,6 +84,7 @@ class PreferenceRecipe:
         return Recipe(**settings, method="lora", lora_plus=1.0, token_drop=0.0, text_share=1.0, label_weight=1.0, final_rate=0.0,
                       beta2=0.999, share_prefix=False)
 
+
 def write(recipe: PreferenceRecipe, path: str | os.PathLike) -> None:
     """Write the recipe as TOML; `read` gives an equal one back."""
     import tomli_w
@@ -110,12 +94,7 @@ def write(recipe: PreferenceRecipe, path: str | os.PathLike) -> None:
 
 def read(path: str | os.PathLike) -> PreferenceRecipe:
     """Read a recipe of preference training; LabError names the file and what is wrong."""
-    try:
-        raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise LabError(f"{path} does not exist") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise LabError(f"{path} is not valid TOML: {error}") from error
+    raw = files.read_toml(path)
     unknown = set(raw) - {field.name for field in dataclasses.fields(PreferenceRecipe)}
     if unknown or "scenario" not in raw:
         what = f"{', '.join(sorted(unknown))} is not a setting of a preference recipe" if unknown else "scenario is missing"

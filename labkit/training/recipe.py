@@ -4,9 +4,7 @@ import dataclasses
 import math
 import operator
 import os
-import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from labkit import files, models
@@ -166,14 +164,19 @@ class Recipe:
     seed: int = of(0, least=0)
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+        check(self)
         if self.task_weights and len(self.task_weights) != len(self.fields):
             raise LabError(f"recipe: task_weights has {len(self.task_weights)} numbers for {len(self.fields)} fields")
         if self.task == "chat" and self.objective != "cross_entropy":
             raise LabError(f"recipe: objective {self.objective!r} is for encoders; task `chat` learns by cross_entropy")
         if self.teacher and self.task != "chat":
             raise LabError(f"recipe: a teacher is for task `chat`, not for {self.task!r}; leave it out")
+
+
+def check(recipe: Any) -> None:
+    """Bring the settings of a frozen dataclass, made with `of`, into their fields' types; LabError for one that cannot be."""
+    for field in dataclasses.fields(recipe):
+        object.__setattr__(recipe, field.name, _checked(field, getattr(recipe, field.name)))
 
 
 def _checked(field: "dataclasses.Field", value: Any) -> Any:
@@ -213,13 +216,7 @@ def from_dict(raw: dict[str, Any], where: str = "recipe") -> Recipe:
 
 def read(path: str | os.PathLike) -> Recipe:
     """Read a recipe's TOML; LabError names the file and what is wrong."""
-    try:
-        raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise LabError(f"{path} does not exist") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise LabError(f"{path} is not valid TOML: {error}") from error
-    return from_dict(raw, str(path))
+    return from_dict(files.read_toml(path), str(path))
 
 
 def write(recipe: Recipe, path: str | os.PathLike) -> None:

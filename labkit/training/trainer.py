@@ -6,7 +6,7 @@ was killed goes on from its last checkpoint and ends in the same weights as one 
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -76,8 +76,9 @@ def _train(recipe: Recipe, fingerprint: str, make: Callable[[models.BaseModel], 
 
     together = world.joined()
     run = Run(runs.folder_for(recipe.scenario, recipe.name))
-    with _only(run, together):
-        if together.agreed(together.is_first and _is_finished(run, recipe, fingerprint)):
+    same = lambda: recipes.read(run.folder / "recipe.toml") == recipe  # noqa: E731
+    with runs.training(run) if together.is_first else contextlib.nullcontext():
+        if together.agreed(together.is_first and runs.is_finished(run, fingerprint, same)):
             return run
         control.listen(run.folder)
         started = datetime.now(UTC)
@@ -126,30 +127,6 @@ def chat_learner(recipe: Recipe, base: models.BaseModel, data: chat_data.ChatDat
     else:
         from labkit.training.chat_plain import PlainChat as Chat
     return Chat(recipe, base, data)
-
-
-@contextlib.contextmanager
-def _only(run: Run, together: world.World) -> Iterator[None]:
-    """The lock on the run's folder, held by the first process; LabError where another training holds it."""
-    from filelock import Timeout
-
-    try:
-        with runs.lock(run.folder) if together.is_first else contextlib.nullcontext():
-            yield
-    except Timeout:
-        raise LabError(f"run {run.key} is being trained by another process; wait for it or choose another name") from None
-
-
-def _is_finished(run: Run, recipe: Recipe, fingerprint: str) -> bool:
-    if not (run.folder / "manifest.json").exists():
-        return False
-    problems = runs.verify(run)
-    if problems:
-        raise LabError(f"run {run.key} is damaged ({'; '.join(problems)}); delete {run.folder} to train it anew")
-    if recipes.read(run.folder / "recipe.toml") == recipe and run.manifest()["data"]["fingerprint"] == fingerprint:
-        return True
-    raise LabError(f"run {run.key} is finished already, with another recipe or other data; choose another name, "
-                   f"or delete {run.folder}")
 
 
 def _begin(run: Run, recipe: Recipe, fingerprint: str, base_sha256: str) -> None:

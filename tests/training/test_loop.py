@@ -136,11 +136,11 @@ def test_where_memory_does_not_suffice_the_parts_are_halved(tiny_base, small_rec
     plain = trainer.train(recipe_of(tiny_base, name="plain", optimiser="sgd"), small_records, small_scenario)
     predicting, most = chat.CachedChat._predicting, []
 
-    def limited(self, data, store, rows, seen):
+    def limited(self, data, rows, seen):
         most.append(len(rows))
         if len(rows) > 2 and torch.is_grad_enabled():
             raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
-        return predicting(self, data, store, rows, seen)
+        return predicting(self, data, rows, seen)
 
     monkeypatch.setattr(chat.CachedChat, "_predicting", limited)
     tight = trainer.train(recipe_of(tiny_base, name="tight", optimiser="sgd"), small_records, small_scenario)
@@ -161,8 +161,8 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_state_before_it(tiny_base,
     predicting = chat.CachedChat._predicting
     steps = []
 
-    def broken(self, data, store, rows, seen):
-        found = predicting(self, data, store, rows, seen)
+    def broken(self, data, rows, seen):
+        found = predicting(self, data, rows, seen)
         if torch.is_grad_enabled():
             steps.append(1)
             if len(steps) == 3:

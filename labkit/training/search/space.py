@@ -15,12 +15,11 @@ import dataclasses
 import itertools
 import math
 import os
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labkit import files
 from labkit.errors import LabError
 from labkit.training import recipe as recipes
 from labkit.training.recipe import Recipe
@@ -187,12 +186,7 @@ def read(path: str | os.PathLike) -> tuple[Recipe, Space]:
     Raises:
         LabError: there is no such table, or what is wrong in it; names file and key.
     """
-    try:
-        raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise LabError(f"{path} does not exist") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise LabError(f"{path} is not valid TOML: {error}") from error
+    raw = files.read_toml(path)
     table = raw.pop("search", None)
     if table is None:
         raise LabError(f"{path} has no table [search]; name there what may vary, for example "

@@ -114,6 +114,12 @@ def load(name: str, folder: str | os.PathLike | None = None, *, leave_out_broken
                    f"{', '.join([f'chats/{kind}' for kind in chats.KINDS] + list(examples.KINDS))}")
 
 
+def named(text: str) -> TaskData:
+    """`load` by one word, as people type it: `NAME`, or `NAME=FOLDER`."""
+    name, _, folder = text.partition("=")
+    return load(name, folder or None)
+
+
 def catalogue() -> list[Entry]:
     """Everything that `load` knows by name, the samples first."""
     from labkit.training.tasks.formats import glue
