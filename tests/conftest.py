@@ -4,6 +4,8 @@ import os
 
 from labkit import models, process
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several: a thread for each, also in what the tests start
+    os.environ["OMP_NUM_THREADS"] = "1"
 process.prepare()
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 

@@ -19,7 +19,8 @@ from labkit import build, places, records, scenarios
 from labkit.training.recipe import Recipe
 from tests.ports import free_port
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="the lab's servers are ended by signals")
+pytestmark = [pytest.mark.alone,
+              pytest.mark.skipif(not hasattr(os, "killpg"), reason="the lab's servers are ended by signals")]
 
 
 @pytest.fixture(scope="module")

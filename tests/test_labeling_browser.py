@@ -13,7 +13,7 @@ import pytest
 
 from tests.ports import free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 WAIT = 90_000  # milliseconds: the machine may be loaded
 ATTACK = "<img src=x onerror=alert(1)>"
 LABELER = """

@@ -4,7 +4,7 @@ import pytest
 
 from tests.test_labeling_browser import ATTACK, jupyter, page  # noqa: F401 (fixtures)
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 BOARD = """
 import time
 from IPython.display import display

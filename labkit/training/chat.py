@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from labkit.models import BaseModel
-from labkit.training import masters, methods, noise, precision
+from labkit.training import masters, methods, noise, precision, quantised
 from labkit.training import teacher as teachers
 from labkit.training.chat_data import ChatData
 from labkit.training.chat_learner import Chat
@@ -37,11 +37,10 @@ class CachedChat(Chat):
 
     def __init__(self, recipe: Recipe, base: BaseModel, data: ChatData) -> None:
         import torch
-        from transformers import AutoModelForCausalLM
 
         self.recipe, self.base, self.data, self.micro_tokens = recipe, base, data, recipe.micro_tokens
         self.dtype, self.device = precision.dtype_of(recipe.precision), precision.device()
-        model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=self.dtype).to(self.device)
+        model = quantised.decoder(recipe, base, self.dtype, self.device)
         cut = methods.first_layer(recipe, model.config.num_hidden_layers)
         parts = split(model, cut)
         first = data.train.examples[0]
@@ -62,7 +61,7 @@ class CachedChat(Chat):
         """Run the frozen layers over all records, or open what an earlier training of `owner` (the run's key) kept; let a teacher see
         the records."""
         open_store = lambda name, data, progress: open_or_build(  # noqa: E731
-            name, self.parts, data, self.base.sha256, str(self.dtype), progress) if self.parts.cut else None
+            name, self.parts, data, self.base.sha256, quantised.form(self.recipe, self.dtype), progress) if self.parts.cut else None
         self.model.eval()
         self.train_store = open_store(owner, self.data.train, progress)
         self.held_out_store = open_store(f"{owner}:validation", self.data.held_out, None) if self.data.held_out else None

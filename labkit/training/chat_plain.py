@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from labkit.models import BaseModel
-from labkit.training import masters, methods, noise, precision
+from labkit.training import masters, methods, noise, precision, quantised
 from labkit.training import teacher as teachers
 from labkit.training.chat_data import ChatData
 from labkit.training.chat_learner import Chat
@@ -29,11 +29,9 @@ class PlainChat(Chat):
     held_out_batch = 32
 
     def __init__(self, recipe: Recipe, base: BaseModel, data: ChatData) -> None:
-        from transformers import AutoModelForCausalLM
-
         self.recipe, self.base, self.data, self.micro_tokens = recipe, base, data, recipe.micro_tokens
         self.dtype, self.device = precision.dtype_of(recipe.precision), precision.device()
-        model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=self.dtype).to(self.device)
+        model = quantised.decoder(recipe, base, self.dtype, self.device)
         self.model = methods.apply(model, recipe, methods.first_layer(recipe, model.config.num_hidden_layers))
         self.masters = masters.of(self.model)
         self.model.train()

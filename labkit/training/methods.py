@@ -13,8 +13,7 @@
     prompt    learned embeddings before the text's (Lester et al. 2021, https://arxiv.org/abs/2104.08691)
 
 LoRA+ (Hayou et al. 2024, https://arxiv.org/abs/2402.12354) is the setting `lora_plus`; QLoRA (Dettmers et al. 2023,
-https://arxiv.org/abs/2305.14314) is any LoRA method on a base that is quantised: the embedded one is, and on a GPU with bitsandbytes
-`quantised` loads any base in 4 bits.
+https://arxiv.org/abs/2305.14314) is any LoRA method on a base that is quantised: the setting `quantised`.
 """
 
 import functools

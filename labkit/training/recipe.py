@@ -99,6 +99,7 @@ class Recipe:
             to the same gradient.
         max_tokens: records longer than this are left out and listed.
         precision: `auto` (bfloat16 where the processor multiplies it natively, else float32), `bf16` or `fp32`.
+        quantised: `nf4` or `fp4` keep the frozen base's linear maps in 4 bits (QLoRA, see `quantised`); `none`: in the number format.
         share_prefix: run the tokens that all prompts begin with once a batch instead of once a record.
         checkpoint_steps: steps between checkpoints.
         max_steps: stop after this many steps; 0 means no limit.
@@ -157,6 +158,7 @@ class Recipe:
     micro_tokens: int = of(8192, least=1)
     max_tokens: int = of(1024, least=1)
     precision: str = of("auto", choices=("auto", "bf16", "fp32"))
+    quantised: str = of("none", choices=("none", "nf4", "fp4"))
     share_prefix: bool = True
     checkpoint_steps: int = of(50, least=1)
     max_steps: int = of(0, least=0)
@@ -169,6 +171,8 @@ class Recipe:
             raise LabError(f"recipe: task_weights has {len(self.task_weights)} numbers for {len(self.fields)} fields")
         if self.task == "chat" and self.objective != "cross_entropy":
             raise LabError(f"recipe: objective {self.objective!r} is for encoders; task `chat` learns by cross_entropy")
+        if self.quantised != "none" and self.task != "chat":
+            raise LabError(f"recipe: quantised is for task `chat`, not for {self.task!r}; leave it out")
         if self.teacher and self.task != "chat":
             raise LabError(f"recipe: a teacher is for task `chat`, not for {self.task!r}; leave it out")
 

@@ -10,7 +10,7 @@ from labkit.evaluation import votes
 from labkit.files import short
 from tests.apps.conftest import add_run, ask, is_local, limit, pick, running, wait_idle
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 HASHES = re.compile(r"base ([0-9a-f]{8}) · (?:adapter ([0-9a-f]{8})|no adapter)")
 

@@ -21,6 +21,9 @@ FIELDS = 100
 FORCED = 25  # answers
 
 
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
+
+
 @pytest.fixture(scope="module")
 def scenario():
     """The first scenario with its label fields alone."""
@@ -108,7 +111,6 @@ def next_tokens_at_once(engine, messages, answer):
     return logits[0].argmax(-1).tolist()
 
 
-@pytest.mark.slow
 def test_the_parsed_label_fields_of_held_out_answers_agree_on_97_of_100(engines, scenario, held_out):
     pairs = []
     for record in held_out:
@@ -124,7 +126,6 @@ def test_the_parsed_label_fields_of_held_out_answers_agree_on_97_of_100(engines,
     assert len(differ) <= 3, differ
 
 
-@pytest.mark.slow
 def test_teacher_forced_next_tokens_agree_on_95_percent(engines, base_alone, scenario, held_out):
     llama, transformers = engines
     same, total, base_same = 0, 0, 0
