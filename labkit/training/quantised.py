@@ -28,7 +28,7 @@ def decoder(recipe: Recipe, base: BaseModel, dtype: "torch.dtype", device: str) 
     if recipe.quantised == "none":
         return AutoModelForCausalLM.from_pretrained(base.folder, dtype=dtype).to(device)
     if recipe.method not in ABLE:
-        raise LabError(f"recipe: method {recipe.method!r} changes the base's weights, which quantised = {recipe.quantised!r} keeps in 4 bits; "
+        raise LabError(f"recipe: method {recipe.method!r} changes the base's weights, which {recipe.quantised} keeps in 4 bits; "
                        f"choose one of {', '.join(ABLE)}")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise LabError(f"recipe: quantised = {recipe.quantised!r} needs bitsandbytes: .venv/bin/pip install bitsandbytes")

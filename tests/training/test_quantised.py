@@ -13,6 +13,7 @@ from labkit.training.examples import encode
 from labkit.training.recipe import Recipe
 from tests.conftest import save_tiny
 
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch, base):
     models.resolve()
@@ -42,9 +43,10 @@ def test_a_run_beside_a_base_in_4_bits_says_again_what_was_measured(method, base
 
     plain = quantised.decoder(recipe, models.resolve(base), torch.float32, "cpu")
     model = PeftModel.from_pretrained(plain, run.adapter_folder).eval()
+    held_out = encode(records.in_split(small_records, "validation"), small_scenario, AutoTokenizer.from_pretrained(base), 1024)
     total = count = 0
     with torch.no_grad():
-        for example in encode(records.in_split(small_records, "validation"), small_scenario, AutoTokenizer.from_pretrained(base), 1024).examples:
+        for example in held_out.examples:
             virtual = recipe.virtual_tokens if method == "prompt" else 0
             logits = model(input_ids=torch.tensor([example.tokens])).logits[0, virtual + example.answer_start - 1 : -1]
             total += torch.nn.functional.cross_entropy(logits, torch.tensor(example.tokens[example.answer_start :]), reduction="sum").item()
