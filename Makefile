@@ -53,7 +53,7 @@ setup: .venv/.ready
 test: .venv/.ready-dev
 	@$(BIN)/python -m tests.browser
 	@$(BIN)/ruff check .
-	@$(BIN)/python -m pytest -q -m "not alone" -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -q -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder
 	@$(BIN)/python -m pytest -q -m alone
 	@LABKIT_QUICK=1 $(BIN)/python -m pytest -q --nbmake --nbmake-timeout=300 notebooks
 

@@ -18,6 +18,12 @@ from tests import browser as browsers  # noqa: E402
 torch.set_num_threads(1)  # tiny models are slower on more
 
 
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that no worker is left alone with one at the end."""
+    first = ("tests/test_benchmarks.py", "tests/test_build.py", "tests/training/test_trainer.py", "tests/labeling/test_server.py")
+    items.sort(key=lambda item: not item.nodeid.startswith(first))
+
+
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path, monkeypatch):
     """Every test has runs and a lab database of its own; the cache of base models is shared, that of frozen layers is not."""
