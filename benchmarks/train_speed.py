@@ -143,8 +143,8 @@ TUNED = [{"gradient_checkpointing": False, **format_, **packing}
 
 
 def matmul_share(rows: int, seed: int) -> dict:
-    """How much of a step of LoRA on all layers its matrix products would take at the machine's best bfloat16 rate, in this process. Rate and
-    steps are measured in turn: a shared machine's rate halves and doubles within a minute."""
+    """How much of a step of LoRA on all layers its matrix products would take at the machine's best bfloat16 rate, in this process.
+    Rate and steps are measured in turn: a shared machine's rate halves and doubles within a minute."""
     import torch
 
     from labkit import models, records
