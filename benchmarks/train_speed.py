@@ -144,7 +144,9 @@ TUNED = [{"gradient_checkpointing": False, **format_, **packing}
 
 def matmul_share(rows: int, seed: int) -> dict:
     """How much of a step of LoRA on all layers its matrix products would take at the machine's best bfloat16 rate, in this process.
-    Rate and steps are measured in turn: a shared machine's rate halves and doubles within a minute."""
+    Rate and steps are measured in turn: a shared machine's rate halves and doubles within a minute. The same few batches go through
+    twice, and the second time counts: a length of sequence that comes for the first time costs 20 ms a product for its compilation, once a
+    training (`with_new_shapes` beside it)."""
     import torch
 
     from labkit import models, records
@@ -169,22 +171,25 @@ def matmul_share(rows: int, seed: int) -> dict:
 
     best_rate()
     found, rates = [], []
-    for batch in (8, 16, 32):
+    for batch in (8, 32, 64, 128):
         recipe = Recipe(scenario="speed", rank=RANK, alpha=2 * RANK, batch_size=batch, layers=0, token_drop=0.0, precision="bf16",
                         seed=seed)
         learner = CachedChat(recipe, base, chat_data.read(recipe, records.in_split(data, "train"), scenario, base))
         learner.prepare("speed")
         plan = learner.plan()
-        taken, before = [], best_rate()
-        for index, (_, places) in enumerate(plan[:8]):
-            at = time.perf_counter()
-            learner.step(places, index, World())
-            seconds, after = time.perf_counter() - at, best_rate()
-            learner.drop_gradients()
-            taken.append(flops(learner, places) / max(before, after) / seconds)
-            rates.append(max(before, after))
-            before = after
-        found.append({"batch": batch, "share": round(statistics.median(taken[2:]), 4)})
+        shares = []
+        for _ in ("new shapes", "known shapes"):
+            taken, before = [], best_rate()
+            for index, (_, places) in enumerate(plan[:6]):
+                at = time.perf_counter()
+                learner.step(places, index, World())
+                seconds, after = time.perf_counter() - at, best_rate()
+                learner.drop_gradients()
+                taken.append(flops(learner, places) / max(before, after) / seconds)
+                rates.append(max(before, after))
+                before = after
+            shares.append(round(statistics.median(taken), 4))
+        found.append({"batch": batch, "share": shares[1], "with_new_shapes": shares[0]})
     return {"matmul_share": max(each["share"] for each in found), "gflops": round(statistics.median(rates) / 1e9, 1), "by_batch": found,
             "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
 

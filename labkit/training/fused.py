@@ -2,12 +2,15 @@
 
     Adapted   x W' + b + s (x A') B', for one adapted map or several of the same states
     rms_norm  x / sqrt(mean(x^2) + eps) * w
+    gated     silu(g) * u, g and u side by side
 
 This module knows nothing about records, recipes or models.
 """
 
 import functools
 from typing import TYPE_CHECKING
+
+from labkit.training import kernels
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +48,12 @@ class Adapted:
     def __call__(self, states: "torch.Tensor") -> "tuple[torch.Tensor, ...]":
         """The outputs of all maps, each (any, out), for states (any, in), with gradients for states, A and B."""
         self._refresh()
-        return _adapted().apply(states, self, *self.downs, *self.ups)
+        return _adapted().apply(states, self, False, *self.downs, *self.ups)
+
+    def together(self, states: "torch.Tensor") -> "torch.Tensor":
+        """The outputs of all maps side by side, (any, sum of out): of use where what comes next takes them as one matrix."""
+        self._refresh()
+        return _adapted().apply(states, self, True, *self.downs, *self.ups)
 
     def _refresh(self) -> None:
         """Take A and B over where they were changed since."""
@@ -67,7 +75,65 @@ class Adapted:
 def rms_norm(states: "torch.Tensor", weight: "torch.Tensor", eps: float) -> "torch.Tensor":
     """Root mean square norm over the last dimension (Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467), in float32 within;
     `weight` (hidden,) is frozen."""
+    if kernels.usable(states) and weight.dtype == states.dtype:
+        return _norm_kernel().apply(states.contiguous(), weight.detach(), eps)
     return _rms_norm().apply(states, weight.detach(), eps)
+
+
+def gated(both: "torch.Tensor") -> "torch.Tensor":
+    """silu(g) * u (Shazeer 2020, https://arxiv.org/abs/2002.05202, without the maps), (any, size), of g and u side by
+    side (any, 2 size)."""
+    import torch
+
+    if kernels.usable(both):
+        return _gated_kernel().apply(both.contiguous())
+    gate, value = both.chunk(2, -1)
+    return torch.nn.functional.silu(gate) * value
+
+
+@functools.cache
+def _norm_kernel() -> "type[torch.autograd.Function]":
+    import torch
+
+    class Norm(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, states, weight, eps):
+            out, rate = torch.empty_like(states), states.new_empty(states.shape[:-1], dtype=torch.float32)
+            kernels.call("norm_forward", states, weight, eps, out, rate, rate.numel(), states.shape[-1])
+            ctx.save_for_backward(states, weight, rate)
+            return out
+
+        @staticmethod
+        def backward(ctx, gradient):
+            states, weight, rate = ctx.saved_tensors
+            out = torch.empty_like(states)
+            kernels.call("norm_backward", gradient.contiguous(), states, weight, rate, out, rate.numel(), states.shape[-1])
+            return out, None, None
+
+    return Norm
+
+
+@functools.cache
+def _gated_kernel() -> "type[torch.autograd.Function]":
+    import torch
+
+    class Gated(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, both):
+            size = both.shape[-1] // 2
+            out = both.new_empty(*both.shape[:-1], size)
+            kernels.call("gated_forward", both, out, out.numel() // size, size)
+            ctx.save_for_backward(both)
+            return out
+
+        @staticmethod
+        def backward(ctx, gradient):
+            (both,) = ctx.saved_tensors
+            out, size = torch.empty_like(both), gradient.shape[-1]
+            kernels.call("gated_backward", gradient.contiguous(), both, out, gradient.numel() // size, size)
+            return out
+
+    return Gated
 
 
 @functools.cache
@@ -76,32 +142,36 @@ def _adapted() -> "type[torch.autograd.Function]":
 
     class AdaptedMaps(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, states, maps, *matrices):
+        def forward(ctx, states, maps, whole, *matrices):
             flat = states.reshape(-1, states.shape[-1])
             seen = flat.new_empty(len(flat), maps._whole.shape[1])  # the states, and behind them s x A'
             seen[:, : maps._into] = flat
             seen[:, maps._into :] = (flat @ maps._down.T).mul_(maps.scale)
             ctx.save_for_backward(seen)
             ctx.maps, ctx.shape = maps, states.shape
-            found = torch.nn.functional.linear(seen, maps._whole, maps._bias)
+            bias = None if maps._bias is None else maps._bias.expand(len(seen), -1)
+            found = kernels.product(seen, maps._whole.T, bias)
+            if whole:
+                return found.unflatten(0, states.shape[:-1])
             return tuple(part.unflatten(0, states.shape[:-1]) for part in found.split(maps.sizes, -1))
 
         @staticmethod
         def backward(ctx, *gradients):
             (seen,), maps = ctx.saved_tensors, ctx.maps
             into, rank, down = maps._into, maps._rank, maps._down
-            parts = [part.reshape(-1, part.shape[-1]) for part in gradients]
-            gradient = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+            flat = [part.reshape(-1, part.shape[-1]) for part in gradients]
+            gradient = flat[0] if len(flat) == 1 else torch.cat(flat, -1)
+            parts = gradient.split(maps.sizes, -1)
             entered = None
             if ctx.needs_input_grad[0]:
-                both = gradient @ maps._whole  # of the states and of the low ranks
+                both = kernels.product(gradient, maps._whole)  # of the states and of the low ranks
                 low = both[:, into:].mul(maps.scale)
-                entered = torch.addmm(both[:, :into], low, down).view(ctx.shape)
+                entered = kernels.product(low, down, both[:, :into]).view(ctx.shape)
             else:
                 low = (gradient @ maps._whole[:, into:]).mul_(maps.scale)
             of_downs = (low.T @ seen[:, :into]).split(rank)
             of_ups = [(seen[:, into + place * rank : into + (place + 1) * rank].T @ part).T for place, part in enumerate(parts)]
-            return entered, None, *of_downs, *of_ups
+            return entered, None, None, *of_downs, *of_ups
 
     return AdaptedMaps
 

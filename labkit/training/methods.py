@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from labkit import files
 from labkit.errors import LabError
 from labkit.models import BaseModel
-from labkit.training import fused
+from labkit.training import fused, packed_attention, shared_prefix
 from labkit.training.masters import Masters
 from labkit.training.recipe import Recipe
 
@@ -38,6 +38,7 @@ ADDED = (*LORA, "ia3", "prefix", "prompt")  # what PEFT adds beside the base; th
 _VIRTUAL = ("prefix", "prompt")
 _PLAIN_NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
 _TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("query", "key", "value"))  # maps of the same states
+_SILU = ("SiLU", "SiLUActivation")
 _PATTERNS = ("layers", "layer", "h", "block")
 
 
@@ -146,15 +147,25 @@ def _fuse(model: "torch.nn.Module") -> None:
 
     for module in model.modules():
         own = {name: child for name, child in module.named_children() if isinstance(child, Linear)}
-        together = [[own[name] for name in names] for names in _TOGETHER if own.keys() >= set(names)]
-        alone = [[child] for name, child in own.items() if not any(child in maps for maps in together)]
-        for maps in (*together, *alone):
+        together = {names: [own[name] for name in names] for names in _TOGETHER if own.keys() >= set(names)}
+        alone = [[child] for name, child in own.items() if not any(child in maps for maps in together.values())]
+        fused_maps = {names: _fuse_maps(maps) for names, maps in together.items()}
+        for maps in alone:
             _fuse_maps(maps)
+        for names, adapted in fused_maps.items():
+            if names == _TOGETHER[0] and type(module).__name__ in packed_attention.KINDS:
+                module.forward = functools.partial(shared_prefix.attention, module, module.forward, adapted)
+            if names == _TOGETHER[1] and type(getattr(module, "act_fn", None)).__name__ in _SILU and hasattr(module, "down_proj"):
+                module.forward = functools.partial(_gated, module, adapted)
         if type(module).__name__ in _PLAIN_NORMS:
             module.forward = functools.partial(fused.rms_norm, weight=module.weight, eps=module.variance_epsilon)
 
 
-def _fuse_maps(maps: list) -> None:
+def _gated(mlp: "torch.nn.Module", adapted: fused.Adapted, states: "torch.Tensor") -> "torch.Tensor":
+    return mlp.down_proj(fused.gated(adapted.together(states)))
+
+
+def _fuse_maps(maps: list) -> fused.Adapted:
     """One `fused.Adapted` behind the forward of each of these maps, which are all called with the same states."""
     bases = [each.get_base_layer() for each in maps]
     downs, ups = ([getattr(each, name)["default"].weight for each in maps] for name in ("lora_A", "lora_B"))
@@ -163,6 +174,7 @@ def _fuse_maps(maps: list) -> None:
     for place, (each, base) in enumerate(zip(maps, bases, strict=True)):
         base.weight.data = adapted.weight(place)  # no second copy
         each.forward = functools.partial(shared, place)
+    return adapted
 
 
 class _Shared:

@@ -13,12 +13,17 @@ This module knows nothing about training, records or layers that are frozen.
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from labkit.training import kernels, packed_attention
+from labkit.training.packed_attention import Block, Group
+
 if TYPE_CHECKING:
     import torch
+
+    from labkit.training import fused
 
 _NAME = "labkit_shared_prefix"
 _STEP = 32  # tokens; so many, or an eighth, is what sequences are filled up to a multiple of
@@ -112,11 +117,15 @@ def _only(chosen: _Chosen, layer: "torch.nn.Module") -> Iterator[None]:
         found = whole(chosen.take(states[0])[None])
         return chosen.put_back(found[0])[None] if isinstance(found, torch.Tensor) else whole(states)
 
+    own = "forward" in vars(mlp)
     mlp.forward = forward
     try:
         yield
     finally:
-        del mlp.forward
+        if own:
+            mlp.forward = whole
+        else:
+            del mlp.forward
 
 
 class _Layout:
@@ -138,6 +147,8 @@ class _Layout:
         self.padded = torch.where(kept, first[:, None] + place, 0).flatten()  # the token of each padded place
         self.packed = self.kept.nonzero()[:, 0]                               # the padded place of each token
         own = place.expand_as(kept)[kept] + prefix if positions is None else positions
+        rows = Block(torch.where(kept, first[:, None] + place + self.own, -1).flatten(), self.rows, self.widest)
+        self.group = Group(Block(torch.arange(start, start + prefix, device=device), 1, prefix) if prefix else None, rows)
         self.positions = torch.cat([torch.arange(prefix, device=device), own])  # rotary, int64 (prefix + tokens,)
 
     def pad(self, states: "torch.Tensor") -> "torch.Tensor":
@@ -183,6 +194,25 @@ def _attention(decoder: "torch.nn.Module") -> Iterator[None]:
     finally:
         for key, config in configs.items():
             config._attn_implementation = before[key]
+
+
+def attention(module: "torch.nn.Module", plain: Callable, maps: "fused.Adapted", hidden_states: "torch.Tensor",
+              position_embeddings: "tuple[torch.Tensor, torch.Tensor]", **others) -> "tuple[torch.Tensor, None]":
+    """The forward of an attention module whose queries, keys and values are `maps`: by `packed_attention` within `run` where that can be,
+    else `plain`, the module's own."""
+    layouts = others.get("labkit_layouts")
+    dropout = module.training and module.attention_dropout
+    cos, sin = (table[0] for table in position_embeddings)
+    windows = getattr(module, "sliding_window", None) or getattr(module.config, "sliding_window", None)
+    able = (layouts and kernels.usable(hidden_states) and not dropout and not windows
+            and cos.shape[-1] == module.head_dim and cos.dtype == hidden_states.dtype)
+    if not able:
+        return plain(hidden_states=hidden_states, position_embeddings=position_embeddings, **others)
+    sizes = maps.sizes
+    heads = packed_attention.Heads(sizes[1] // module.head_dim, sizes[0] // sizes[1], module.head_dim, module.scaling)
+    found = packed_attention.attend(maps.together(hidden_states)[0], cos.contiguous(), sin.contiguous(),
+                                    [layout.group for layout in layouts], heads)
+    return module.o_proj(found[None]), None
 
 
 def _attend(module, query, key, value, attention_mask, scaling, dropout=0.0, sliding_window=None, *,
