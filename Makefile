@@ -44,7 +44,7 @@ setup: .venv/.ready
 	@$(BIN)/python -m labkit.serving.compiled || { echo "Compiling llama.cpp anew for this processor (3 to 6 minutes)"; \
 	  $(PIP) --no-deps --no-cache-dir --force-reinstall --no-binary llama-cpp-python "$$(grep ^llama-cpp-python requirements.txt)"; \
 	  $(BIN)/python -m labkit.serving.compiled; }
-	@$(BIN)/python -m labkit.training.kernels >/dev/null
+	@$(BIN)/python -c "from labkit.training import kernels; kernels.compiled()"
 	@touch $@
 
 .venv/.ready-dev: .venv/.ready requirements-dev.txt

@@ -19,7 +19,7 @@ from labkit.training.examples import Encoded, micro_batches
 from labkit.training.prefix_store import PrefixStore, open_or_build
 from labkit.training.recipe import Recipe
 from labkit.training.shared_prefix import Rows
-from labkit.training.split import SplitModel, check_exact, split
+from labkit.training.split import SplitModel, check_exact, scores, split
 from labkit.training.views import View
 
 if TYPE_CHECKING:
@@ -44,9 +44,12 @@ class CachedChat(Chat):
         cut = methods.first_layer(recipe, model.config.num_hidden_layers)
         parts = split(model, cut)
         first = data.train.examples[0]
-        check_exact(model, parts, torch.tensor(first.tokens, device=self.device), len(data.train.prefixes[first.group]))
+        record = torch.tensor(first.tokens, device=self.device), len(data.train.prefixes[first.group])
+        wanted = scores(model, *record)
+        check_exact(model, parts, wanted, *record)
         self.model = methods.apply(model, recipe, cut)
         self.parts: SplitModel = split(methods.inner(self.model), cut)
+        check_exact(model, self.parts, wanted, *record)  # what a method adds begins as nothing
         self.head = self.parts.head
         self.masters = masters.of(self.model)
         self.model.train()

@@ -79,8 +79,16 @@ def split(model: "PreTrainedModel", cut: int) -> SplitModel:
     return SplitModel(lower, _part(decoder, cut, len(layers)), model.get_input_embeddings(), head, cut)
 
 
-def check_exact(model: "PreTrainedModel", parts: SplitModel, tokens: "torch.Tensor", prefix_length: int = 0) -> None:
-    """Compare the split model's logits with the whole model's on `tokens` int64 (tokens,), of which `prefix_length` are run
+def scores(model: "PreTrainedModel", tokens: "torch.Tensor", prefix_length: int = 0) -> "torch.Tensor":
+    """The whole model's logits for `tokens` int64 (tokens,) behind the first `prefix_length`, float32."""
+    import torch
+
+    with torch.no_grad():
+        return model(input_ids=tokens[None], use_cache=False).logits[0, prefix_length:].float()
+
+
+def check_exact(model: "PreTrainedModel", parts: SplitModel, want: "torch.Tensor", tokens: "torch.Tensor", prefix_length: int = 0) -> None:
+    """Compare the split model's logits with `want`, the whole model's (`scores`) on the same tokens, of which `prefix_length` are run
     as a shared prefix.
 
     Raises:
@@ -89,7 +97,6 @@ def check_exact(model: "PreTrainedModel", parts: SplitModel, tokens: "torch.Tens
     import torch
 
     with torch.no_grad():
-        want = model(input_ids=tokens[None], use_cache=False).logits[0, prefix_length:].float()
         own, prefix = tokens[prefix_length:], tokens[:prefix_length] if prefix_length else None
         before = parts.enter(prefix, [prefix_length]) if prefix_length else None
         got = parts.head(parts.finish([Rows(parts.enter(own, [len(own)], prefix), [len(own)], before)])[0]).float()

@@ -9,7 +9,7 @@ from labkit.training import methods
 from labkit.training.objective import token_losses
 from labkit.training.recipe import Recipe
 from labkit.training.shared_prefix import Rows
-from labkit.training.split import check_exact, split
+from labkit.training.split import check_exact, scores, split
 
 SIZES = {"vocab_size": 120, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 5, "num_attention_heads": 4,
          "num_key_value_heads": 2, "pad_token_id": 0}
@@ -167,4 +167,4 @@ def test_a_model_that_treats_its_inputs_specially_is_refused():
 
     decoder.__class__ = Scaled
     with pytest.raises(LabError, match="would not be exact"):
-        check_exact(model, split(model, 2), torch.arange(1, 12))
+        check_exact(model, split(model, 2), scores(model, torch.arange(1, 12)), torch.arange(1, 12))

@@ -16,7 +16,7 @@ import torch
 
 from labkit import files, places, records, runs
 from labkit.errors import LabError
-from labkit.training import chat, schedules, trainer
+from labkit.training import chat, packed_attention, schedules, trainer
 from labkit.training import recipe as recipes
 from labkit.training.examples import Encoded, Example, batches, encode, micro_batches
 from labkit.training.recipe import Recipe
@@ -150,6 +150,12 @@ def test_a_half_written_metrics_line_is_dropped(tiny_base, small_records, small_
     assert len(run.metrics()) == 5
     run = trainer.train(recipe_of(tiny_base), small_records, small_scenario)
     assert [row["step"] for row in run.metrics()] == list(range(1, 9))
+
+
+def test_kernels_that_give_something_else_than_the_model_are_refused(tiny_base, small_records, small_scenario, monkeypatch):
+    monkeypatch.setattr(packed_attention, "attend", lambda qkv, cos, sin, groups, heads: qkv[:, : heads.count * heads.group * heads.size])
+    with pytest.raises(LabError, match="would not be exact"):
+        trainer.train(recipe_of(tiny_base), small_records, small_scenario)
 
 
 def test_another_recipe_begins_an_unfinished_run_anew(tiny_base, small_records, small_scenario):

@@ -153,6 +153,3 @@ def _processor() -> str:
         return platform.processor() + platform.machine()
     return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}))
 
-
-if __name__ == "__main__":
-    print(compiled() or "no C++ compiler that can make them: training computes with PyTorch alone, at about half the speed")
