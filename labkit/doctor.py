@@ -22,7 +22,7 @@ class Finding:
 
 def look() -> list[Finding]:
     """All checks; nothing is changed, nothing is asked of the network."""
-    return [_python(), *_packages(), _cores(), _memory(), _disk(), _gpu(), _engine(), _base(), *_runs()]
+    return [_python(), *_packages(), _cores(), _memory(), _disk(), _gpu(), _engine(), _kernels(), _base(), *_runs()]
 
 
 def _python() -> Finding:
@@ -32,11 +32,11 @@ def _python() -> Finding:
 
 
 def _packages() -> list[Finding]:
-    wanted = {}
-    for line in (places.ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
-        name, equals, version = line.partition("==")
-        if equals:
-            wanted[name.strip()] = version.strip()
+    from packaging.requirements import Requirement
+
+    lines = (places.ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if "==" in line and not line.startswith("#")]
+    wanted = {pin.name: str(pin.specifier).removeprefix("==") for pin in pins if pin.marker is None or pin.marker.evaluate()}
     wrong = []
     for name, version in wanted.items():
         try:
@@ -91,6 +91,18 @@ def _engine() -> Finding:
     if problem:
         return Finding("engine", problem, False, "run `make clean setup`, which compiles it anew")
     return Finding("engine", "llama.cpp on the CPU for the embedded base, transformers for others")
+
+
+def _kernels() -> Finding:
+    import torch
+
+    from labkit.training import kernels
+
+    if torch.cuda.is_available():
+        return Finding("kernels", "PyTorch's own, on the GPU")
+    if kernels.compiled() is None:
+        return Finding("kernels", "PyTorch alone; training takes up to 1.6 times as long as with a C++ compiler (Debian: g++) at hand")
+    return Finding("kernels", "compiled for this processor")
 
 
 def _base() -> Finding:
