@@ -171,7 +171,7 @@ def matmul_share(rows: int, seed: int) -> dict:
 
     best_rate()
     found, rates = [], []
-    for batch in (8, 32, 64, 128):
+    for batch in (8, 32, 64, 128) if rows > 128 else (8,):
         recipe = Recipe(scenario="speed", rank=RANK, alpha=2 * RANK, batch_size=batch, layers=0, token_drop=0.0, precision="bf16",
                         seed=seed)
         learner = CachedChat(recipe, base, chat_data.read(recipe, records.in_split(data, "train"), scenario, base))
