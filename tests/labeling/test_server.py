@@ -189,7 +189,8 @@ def test_a_database_of_a_later_argilla_is_refused_and_left_as_it_is(own_server, 
 def test_a_server_in_the_foreground_ends_with_its_terminal(argilla_python, tmp_path, ending):
     code = (f"from labkit.labeling import server; started = server.up({str(tmp_path / 'front')!r}, {free_port()}); "
             "print('up', flush=True); server.follow(started)")
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    heard = lambda: signal.signal(ending, signal.SIG_DFL)  # what started the tests may have told them not to hear it  # noqa: E731
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, preexec_fn=heard)
     try:
         assert process.stdout.readline() == "up\n"
         assert server.running(tmp_path / "front")
