@@ -91,7 +91,7 @@ def _attend() -> "type[torch.autograd.Function]":
             out = qkv.new_zeros(len(qkv), heads.count * heads.group * heads.size)
             kept = []
             for group in groups:
-                first = last = None
+                first = None
                 if group.prefix is not None:
                     first = _spread(group.prefix, qkv, cos, sin, heads)
                     query, key, value = (part[:, 0] for part in first)
@@ -108,8 +108,7 @@ def _attend() -> "type[torch.autograd.Function]":
                 if first:
                     found.flatten(1, 2).baddbmm_(shared, first[2][:, 0])
                 _carry(group.rows, found, out, heads, True)
-                last = [query, key, value, own, shared]
-                kept.append((first, last))
+                kept.append((first, [query, key, value, own, shared]))
             ctx.kept, ctx.tables, ctx.groups, ctx.heads, ctx.width = kept, (cos, sin), groups, heads, qkv.shape[1]
             return out
 
