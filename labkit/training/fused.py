@@ -47,13 +47,12 @@ class Adapted:
 
     def __call__(self, states: "torch.Tensor") -> "tuple[torch.Tensor, ...]":
         """The outputs of all maps, each (any, out), for states (any, in), with gradients for states, A and B."""
-        self._refresh()
-        return _adapted().apply(states, self, False, *self.downs, *self.ups)
+        return self.together(states).split(self.sizes, -1)
 
     def together(self, states: "torch.Tensor") -> "torch.Tensor":
         """The outputs of all maps side by side, (any, sum of out): of use where what comes next takes them as one matrix."""
         self._refresh()
-        return _adapted().apply(states, self, True, *self.downs, *self.ups)
+        return _adapted().apply(states, self, *self.downs, *self.ups)
 
     def _refresh(self) -> None:
         """Take A and B over where they were changed since."""
@@ -142,7 +141,7 @@ def _adapted() -> "type[torch.autograd.Function]":
 
     class AdaptedMaps(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, states, maps, whole, *matrices):
+        def forward(ctx, states, maps, *matrices):
             flat = states.reshape(-1, states.shape[-1])
             seen = flat.new_empty(len(flat), maps._whole.shape[1])  # the states, and behind them s x A'
             seen[:, : maps._into] = flat
@@ -151,16 +150,13 @@ def _adapted() -> "type[torch.autograd.Function]":
             ctx.maps, ctx.shape = maps, states.shape
             bias = None if maps._bias is None else maps._bias.expand(len(seen), -1)
             found = kernels.product(seen, maps._whole.T, bias)
-            if whole:
-                return found.unflatten(0, states.shape[:-1])
-            return tuple(part.unflatten(0, states.shape[:-1]) for part in found.split(maps.sizes, -1))
+            return found.unflatten(0, states.shape[:-1])
 
         @staticmethod
-        def backward(ctx, *gradients):
+        def backward(ctx, gradient):
             (seen,), maps = ctx.saved_tensors, ctx.maps
             into, rank, down = maps._into, maps._rank, maps._down
-            flat = [part.reshape(-1, part.shape[-1]) for part in gradients]
-            gradient = flat[0] if len(flat) == 1 else torch.cat(flat, -1)
+            gradient = gradient.reshape(-1, gradient.shape[-1])
             parts = gradient.split(maps.sizes, -1)
             entered = None
             if ctx.needs_input_grad[0]:
@@ -171,7 +167,7 @@ def _adapted() -> "type[torch.autograd.Function]":
                 low = (gradient @ maps._whole[:, into:]).mul_(maps.scale)
             of_downs = (low.T @ seen[:, :into]).split(rank)
             of_ups = [(seen[:, into + place * rank : into + (place + 1) * rank].T @ part).T for place, part in enumerate(parts)]
-            return entered, None, None, *of_downs, *of_ups
+            return entered, None, *of_downs, *of_ups
 
     return AdaptedMaps
 

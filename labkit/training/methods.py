@@ -37,7 +37,8 @@ LORA = ("lora", "rslora", "dora", "pissa")
 ADDED = (*LORA, "ia3", "prefix", "prompt")  # what PEFT adds beside the base; the others change the base's own weights
 _VIRTUAL = ("prefix", "prompt")
 _PLAIN_NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
-_TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("query", "key", "value"))  # maps of the same states
+_ATTENTION, _GATED = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
+_TOGETHER = (_ATTENTION, _GATED, ("query", "key", "value"))  # maps of the same states
 _SILU = ("SiLU", "SiLUActivation")
 _PATTERNS = ("layers", "layer", "h", "block")
 
@@ -153,9 +154,9 @@ def _fuse(model: "torch.nn.Module") -> None:
         for maps in alone:
             _fuse_maps(maps)
         for names, adapted in fused_maps.items():
-            if names == _TOGETHER[0] and type(module).__name__ in packed_attention.KINDS:
+            if names == _ATTENTION and type(module).__name__ in packed_attention.KINDS:
                 module.forward = functools.partial(shared_prefix.attention, module, module.forward, adapted)
-            if names == _TOGETHER[1] and type(getattr(module, "act_fn", None)).__name__ in _SILU and hasattr(module, "down_proj"):
+            if names == _GATED and type(getattr(module, "act_fn", None)).__name__ in _SILU and hasattr(module, "down_proj"):
                 module.forward = functools.partial(_gated, module, adapted)
         if type(module).__name__ in _PLAIN_NORMS:
             module.forward = functools.partial(fused.rms_norm, weight=module.weight, eps=module.variance_epsilon)

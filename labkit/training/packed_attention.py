@@ -69,7 +69,7 @@ def _spread(block: Block, qkv: "torch.Tensor", cos: "torch.Tensor", sin: "torch.
 
 def _spread_back(block: Block, parts: "list[torch.Tensor]", cos: "torch.Tensor", sin: "torch.Tensor", to: "torch.Tensor",
                  heads: Heads) -> None:
-    kernels.call("spread_backward", *(part.contiguous() for part in parts), cos, sin, block.token, to, block.rows, block.widest,
+    kernels.call("spread_backward", to, cos, sin, block.token, *(part.contiguous() for part in parts), block.rows, block.widest,
                  heads.count, heads.group, heads.size, heads.scale)
 
 
@@ -77,8 +77,9 @@ def _carry(block: Block, one: "torch.Tensor", other: "torch.Tensor", heads: Head
     kernels.call("carry", one, other, block.token, block.rows, block.widest, heads.count, heads.group, heads.size, int(there))
 
 
-def _softmax(own: "torch.Tensor", shared: "torch.Tensor", block: Block, heads: Heads) -> None:
-    kernels.call("softmax_forward", own, shared, heads.count * block.rows * heads.group, block.widest, shared.shape[-1])
+def _softmax(name: str, block: Block, heads: Heads, own: "torch.Tensor", shared: "torch.Tensor", *gradients: "torch.Tensor") -> None:
+    """In place: scores to weights, or the weights' gradients to the scores'."""
+    kernels.call(name, own, shared, *gradients, heads.count * block.rows * heads.group, block.widest, shared.shape[-1])
 
 
 @functools.cache
@@ -96,14 +97,14 @@ def _attend() -> "type[torch.autograd.Function]":
                     first = _spread(group.prefix, qkv, cos, sin, heads)
                     query, key, value = (part[:, 0] for part in first)
                     weights = query @ key.transpose(1, 2)  # (count, group x start, start)
-                    _softmax(weights, weights.new_empty(0), group.prefix, heads)
+                    _softmax("softmax_forward", group.prefix, heads, weights, weights.new_empty(0))
                     _carry(group.prefix, weights @ value, out, heads, True)
                     first.append(weights)
                 query, key, value = _spread(group.rows, qkv, cos, sin, heads)
                 own = query @ key.transpose(2, 3)  # (count, rows, group x widest, widest)
                 flat = query.flatten(1, 2)
                 shared = flat @ first[1][:, 0].transpose(1, 2) if first else own.new_empty(heads.count, flat.shape[1], 0)
-                _softmax(own, shared, group.rows, heads)
+                _softmax("softmax_forward", group.rows, heads, own, shared)
                 found = own @ value
                 if first:
                     found.flatten(1, 2).baddbmm_(shared, first[2][:, 0])
@@ -124,8 +125,7 @@ def _attend() -> "type[torch.autograd.Function]":
                 of_value = own.transpose(2, 3) @ of_out
                 of_own = of_out @ value.transpose(2, 3)
                 of_shared = of_flat @ first[2][:, 0].transpose(1, 2) if first else torch.empty_like(shared)
-                kernels.call("softmax_backward", own, shared, of_own, of_shared, heads.count * group.rows.rows * heads.group,
-                             group.rows.widest, shared.shape[-1])
+                _softmax("softmax_backward", group.rows, heads, own, shared, of_own, of_shared)
                 of_query = of_own @ key
                 of_key = of_own.transpose(2, 3) @ query
                 if first:
@@ -139,8 +139,7 @@ def _attend() -> "type[torch.autograd.Function]":
                     of_start_value = torch.baddbmm(shared.transpose(1, 2) @ of_flat, weights.transpose(1, 2), of_start)
                     of_weights = of_start @ start_value.transpose(1, 2)
                     nothing = weights.new_empty(0)
-                    kernels.call("softmax_backward", weights, nothing, of_weights, nothing, heads.count * heads.group,
-                                 group.prefix.widest, 0)
+                    _softmax("softmax_backward", group.prefix, heads, weights, nothing, of_weights, nothing)
                     of_start_key = torch.baddbmm(of_shared.transpose(1, 2) @ flat, of_weights.transpose(1, 2), start_query)
                     _spread_back(group.prefix, [of_weights @ start_key, of_start_key, of_start_value], cos, sin, of_all, heads)
             ctx.kept = None

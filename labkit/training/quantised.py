@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from labkit.errors import LabError
 from labkit.models import BaseModel
+from labkit.training import methods
 from labkit.training.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
 
-ABLE = ("lora", "rslora", "dora", "ia3", "prefix", "prompt")  # methods that leave the base's own weights as they are
+ABLE = tuple(method for method in methods.ADDED if method != "pissa")  # these leave the base's own weights as they are
 
 
 def decoder(recipe: Recipe, base: BaseModel, dtype: "torch.dtype", device: str) -> "torch.nn.Module":

@@ -144,10 +144,11 @@ class _Layout:
         kept = place < length[:, None]  # bool (rows, widest)
         first = length.cumsum(0) - length
         self.kept = kept.flatten()
-        self.padded = torch.where(kept, first[:, None] + place, 0).flatten()  # the token of each padded place
+        token = first[:, None] + place
+        self.padded = torch.where(kept, token, 0).flatten()  # the token of each padded place
         self.packed = self.kept.nonzero()[:, 0]                               # the padded place of each token
         own = place.expand_as(kept)[kept] + prefix if positions is None else positions
-        rows = Block(torch.where(kept, first[:, None] + place + self.own, -1).flatten(), self.rows, self.widest)
+        rows = Block(torch.where(kept, token + self.own, -1).flatten(), self.rows, self.widest)
         self.group = Group(Block(torch.arange(start, start + prefix, device=device), 1, prefix) if prefix else None, rows)
         self.positions = torch.cat([torch.arange(prefix, device=device), own])  # rotary, int64 (prefix + tokens,)
 

@@ -149,76 +149,49 @@ inline void turn(const T *x, const float *__restrict cos, const float *__restric
     store(out, y, size);
 }
 
-template <typename T>
-inline void turn_back(const T *y, const float *__restrict cos, const float *__restrict sin, T *x, int64_t size, float scale, float *room) {
-    int64_t half = size / 2;
-    float *__restrict in = room, *__restrict out = room + size;
-    load(y, in, size);
-#pragma omp simd
-    for (int64_t i = 0; i < half; i++) {
-        out[i] = (in[i] * cos[i] + in[i + half] * sin[i + half]) * scale;
-        out[i + half] = (in[i + half] * cos[i + half] - in[i] * sin[i]) * scale;
-    }
-    store(out, x, size);
-}
-
-template <typename T>
-void spread(const T *qkv, const T *cos, const T *sin, const int64_t *token, T *q, T *k, T *v, int64_t rows, int64_t widest, int64_t heads,
+// Tokens' queries, keys and values to the heads' layout, turned; or back (`BACK`), the gradients turned the other way round: that is a turn
+// too, with the halves of the sines exchanged and negative.
+template <bool BACK, typename T>
+void spread(T *qkv, const T *cos, const T *sin, const int64_t *token, T *q, T *k, T *v, int64_t rows, int64_t widest, int64_t heads,
             int64_t group, int64_t size, float scale) {
-    int64_t width = heads * (group + 2) * size;
+    int64_t width = heads * (group + 2) * size, half = size / 2;
 #pragma omp parallel
     {
         std::vector<float> space(4 * size);
         float *room = space.data(), *turns = room + 2 * size;
+        auto turned = [&](T *of_head, T *of_token, float by) {
+            if (BACK) turn(of_head, turns, turns + size, of_token, size, by, room);
+            else turn(of_token, turns, turns + size, of_head, size, by, room);
+        };
 #pragma omp for schedule(static)
         for (int64_t slot = 0; slot < rows * widest; slot++) {
             int64_t row = slot / widest, place = slot % widest, at = token[slot];
-            const T *in = qkv + at * width;
+            if (at < 0 && BACK) continue;
+            T *here = qkv + at * width;
             if (at >= 0) {
                 load(cos + at * size, turns, size);
                 load(sin + at * size, turns + size, size);
+                for (int64_t i = 0; BACK && i < half; i++) {
+                    float one = turns[size + i];
+                    turns[size + i] = -turns[size + half + i];
+                    turns[size + half + i] = -one;
+                }
             }
             for (int64_t head = 0; head < heads; head++) {
-                T *own_k = k + ((head * rows + row) * widest + place) * size, *own_v = v + ((head * rows + row) * widest + place) * size;
+                int64_t own = ((head * rows + row) * widest + place) * size;
+                T *own_v = v + own, *here_v = here + (heads * (group + 1) + head) * size;
                 if (at < 0) {
-                    std::memset((void *)own_k, 0, size * sizeof(T));
+                    std::memset((void *)(k + own), 0, size * sizeof(T));
                     std::memset((void *)own_v, 0, size * sizeof(T));
                 } else {
-                    turn(in + (heads * group + head) * size, turns, turns + size, own_k, size, 1.0f, room);
-                    std::memcpy((void *)own_v, in + (heads * (group + 1) + head) * size, size * sizeof(T));
+                    turned(k + own, here + (heads * group + head) * size, 1.0f);
+                    std::memcpy((void *)(BACK ? here_v : own_v), BACK ? own_v : here_v, size * sizeof(T));
                 }
                 for (int64_t member = 0; member < group; member++) {
                     T *own_q = q + (((head * rows + row) * group + member) * widest + place) * size;
                     if (at < 0) std::memset((void *)own_q, 0, size * sizeof(T));
-                    else turn(in + (head * group + member) * size, turns, turns + size, own_q, size, scale, room);
+                    else turned(own_q, here + (head * group + member) * size, scale);
                 }
-            }
-        }
-    }
-}
-
-template <typename T>
-void spread_backward(const T *q, const T *k, const T *v, const T *cos, const T *sin, const int64_t *token, T *qkv, int64_t rows,
-                     int64_t widest, int64_t heads, int64_t group, int64_t size, float scale) {
-    int64_t width = heads * (group + 2) * size;
-#pragma omp parallel
-    {
-        std::vector<float> space(4 * size);
-        float *room = space.data(), *turns = room + 2 * size;
-#pragma omp for schedule(static)
-        for (int64_t slot = 0; slot < rows * widest; slot++) {
-            int64_t row = slot / widest, place = slot % widest, at = token[slot];
-            if (at < 0) continue;
-            T *to = qkv + at * width;
-            load(cos + at * size, turns, size);
-            load(sin + at * size, turns + size, size);
-            for (int64_t head = 0; head < heads; head++) {
-                int64_t own = ((head * rows + row) * widest + place) * size;
-                turn_back(k + own, turns, turns + size, to + (heads * group + head) * size, size, 1.0f, room);
-                std::memcpy((void *)(to + (heads * (group + 1) + head) * size), v + own, size * sizeof(T));
-                for (int64_t member = 0; member < group; member++)
-                    turn_back(q + (((head * rows + row) * group + member) * widest + place) * size, turns, turns + size,
-                              to + (head * group + member) * size, size, scale, room);
             }
         }
     }
@@ -330,13 +303,13 @@ struct Matrix {
     void gated_backward_##NAME(const T *g, const T *both, T *out, int64_t rows, int64_t size) {                                     \
         gated_backward(g, both, out, rows, size);                                                                                   \
     }                                                                                                                               \
-    void spread_##NAME(const T *qkv, const T *cos, const T *sin, const int64_t *token, T *q, T *k, T *v, int64_t rows,              \
-                       int64_t widest, int64_t heads, int64_t group, int64_t size, float scale) {                                   \
-        spread(qkv, cos, sin, token, q, k, v, rows, widest, heads, group, size, scale);                                             \
+    void spread_##NAME(T *qkv, const T *cos, const T *sin, const int64_t *token, T *q, T *k, T *v, int64_t rows, int64_t widest,    \
+                       int64_t heads, int64_t group, int64_t size, float scale) {                                                   \
+        spread<false>(qkv, cos, sin, token, q, k, v, rows, widest, heads, group, size, scale);                                      \
     }                                                                                                                               \
-    void spread_backward_##NAME(const T *q, const T *k, const T *v, const T *cos, const T *sin, const int64_t *token, T *qkv,       \
-                                int64_t rows, int64_t widest, int64_t heads, int64_t group, int64_t size, float scale) {            \
-        spread_backward(q, k, v, cos, sin, token, qkv, rows, widest, heads, group, size, scale);                                    \
+    void spread_backward_##NAME(T *qkv, const T *cos, const T *sin, const int64_t *token, T *q, T *k, T *v, int64_t rows,           \
+                                int64_t widest, int64_t heads, int64_t group, int64_t size, float scale) {                          \
+        spread<true>(qkv, cos, sin, token, q, k, v, rows, widest, heads, group, size, scale);                                       \
     }                                                                                                                               \
     void carry_##NAME(T *heads_side, T *tokens_side, const int64_t *token, int64_t rows, int64_t widest, int64_t heads,             \
                       int64_t group, int64_t size, int64_t there) {                                                                 \
