@@ -35,6 +35,7 @@ DATABASE, JOBS, CREDENTIALS, LOG = "argilla.sqlite", "jobs.sqlite", "credentials
 NEEDED_BYTES = 200_000_000
 START_SECONDS, END_SECONDS = 120, 20
 
+_DYING_SECONDS = 10
 _LOG_BYTES = 10_000_000
 # The exit codes of `argilla_side`.
 _LOCKED, _PORT_TAKEN, _DATABASE_NEWER = 31, 32, 33
@@ -88,7 +89,7 @@ def up(folder: str | os.PathLike | None = None, port: int | None = None, annotat
     python = environment.python()
     make_folder(place)
     with starting(place):
-        known = running(place)
+        known = _answering(place)
         if known is None:
             known = _start(place, port, python)
         elif port is not None and known.url != _url(port):
@@ -133,6 +134,16 @@ def running(folder: str | os.PathLike | None = None) -> Server | None:
             raise LabError(f"something holds {place / 'server.lock'} and is no server; see {place / LOG}")
         time.sleep(0.05)  # it has just begun and not yet written where it is
     return None
+
+
+def _answering(place: Path) -> Server | None:
+    """The server that works there, or None, also where it was killed a moment ago: it gives its port back before its lock."""
+    server = running(place)
+    until = time.monotonic() + _DYING_SECONDS
+    while server and not _answers(server.url) and time.monotonic() < until:
+        time.sleep(0.05)
+        server = running(place)
+    return server
 
 
 def connection(folder: str | os.PathLike | None = None) -> tuple[str, str]:
@@ -303,7 +314,7 @@ def _launch(place: Path, port: int, python: Path, told: dict[str, Any]) -> tuple
     try:
         until = time.monotonic() + START_SECONDS
         while process.poll() is None:
-            if _answers(_url(port), process):
+            if _answers(_url(port)) and process.poll() is None:  # a server that holds the port already answers for another
                 return None, process
             if time.monotonic() > until:
                 raise LabError(f"the server did not answer within {START_SECONDS} s; see {log}")
@@ -315,11 +326,11 @@ def _launch(place: Path, port: int, python: Path, told: dict[str, Any]) -> tuple
     return process.returncode, process
 
 
-def _answers(url: str, process: subprocess.Popen) -> bool:
+def _answers(url: str) -> bool:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=5) as answer:
-            return answer.status == 200 and process.poll() is None  # a server that holds the port already answers for another
+            return answer.status == 200
     except (urllib.error.URLError, OSError):
         return False
 

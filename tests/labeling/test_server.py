@@ -148,6 +148,20 @@ def test_a_killed_server_leaves_nothing_to_repair(own_server):
 
 
 @pytest.mark.slow
+def test_a_server_that_is_dying_is_waited_for_and_another_started(own_server):
+    first = own_server()
+    server.down(first.folder)
+    dying = subprocess.Popen([sys.executable, "-c", "import filelock, sys, time; filelock.FileLock(sys.argv[1]).acquire(); print(flush=True)"
+                              "; time.sleep(2)", first.folder / "server.lock"], stdout=subprocess.PIPE)
+    dying.stdout.readline()  # it holds the lock as one does that was killed and has closed its port
+    note = first.folder / "server.json"
+    note.write_text(note.read_text().replace(str(first.pid), str(dying.pid)))
+    second = server.up(first.folder)
+    assert dying.poll() == 0 and second.pid != dying.pid
+    assert "owner" in {each.username for each in accounts.everybody(second.url, second.owner_key)}
+
+
+@pytest.mark.slow
 def test_a_taken_port_is_one_line_where_it_was_asked_for_and_else_another_is_taken(own_server, monkeypatch, taken_port, tmp_path):
     with pytest.raises(LabError, match=f"port {taken_port} is taken"):
         own_server(port=taken_port)
