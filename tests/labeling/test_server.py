@@ -151,8 +151,8 @@ def test_a_killed_server_leaves_nothing_to_repair(own_server):
 def test_a_server_that_is_dying_is_waited_for_and_another_started(own_server):
     first = own_server()
     server.down(first.folder)
-    dying = subprocess.Popen([sys.executable, "-c", "import filelock, sys, time; filelock.FileLock(sys.argv[1]).acquire(); print(flush=True)"
-                              "; time.sleep(2)", first.folder / "server.lock"], stdout=subprocess.PIPE)
+    holds = "import filelock, sys, time; filelock.FileLock(sys.argv[1]).acquire(); print(flush=True); time.sleep(2)"
+    dying = subprocess.Popen([sys.executable, "-c", holds, first.folder / "server.lock"], stdout=subprocess.PIPE)
     dying.stdout.readline()  # it holds the lock as one does that was killed and has closed its port
     note = first.folder / "server.json"
     note.write_text(note.read_text().replace(str(first.pid), str(dying.pid)))
