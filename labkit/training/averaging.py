@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from labkit.errors import LabError
+from labkit.training import sharding
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +36,11 @@ class Averages:
 
         self.updates += 1
         weight = (1 - self._decay) / (1 - self._decay**self.updates)
-        torch._foreach_lerp_(list(self._means.values()), [parameter.detach().float() for parameter in self._parameters.values()], weight)
+        for divided in (False, True):  # no one call takes both kinds
+            names = [name for name, mean in self._means.items() if sharding.is_divided(mean) is divided]
+            if names:
+                torch._foreach_lerp_([self._means[name] for name in names],
+                                     [self._parameters[name].detach().float() for name in names], weight)
 
     @contextlib.contextmanager
     def swapped(self) -> Iterator[None]:
@@ -62,10 +67,10 @@ class Averages:
                 parameter.copy_(self._means[name])
 
     def state_tensors(self) -> dict[str, "torch.Tensor"]:
-        """The averages by the parameters' names, and `updates`; the living tensors where they lie on the CPU."""
+        """The averages by the parameters' names, and `updates`; the living tensors."""
         import torch
 
-        return {**{f"mean:{name}": mean.cpu() for name, mean in self._means.items()}, _COUNT: torch.tensor(self.updates)}
+        return {**{f"mean:{name}": mean for name, mean in self._means.items()}, _COUNT: torch.tensor(self.updates)}
 
     def load_state(self, tensors: Mapping[str, "torch.Tensor"]) -> None:
         """Put back what `state_tensors` gave; LabError where it is of other parameters."""
@@ -75,5 +80,5 @@ class Averages:
             kept = tensors[f"mean:{name}"]
             if kept.shape != mean.shape:
                 raise LabError(f"the average of {name} in the checkpoint is {tuple(kept.shape)}, not {tuple(mean.shape)}")
-            mean.copy_(kept)
+            sharding.put(mean, kept)
         self.updates = int(tensors[_COUNT])

@@ -48,6 +48,10 @@ class Chat:
         """The rows in parts that go through the model at once."""
         raise NotImplementedError
 
+    def _shares(self, rows: list[int], world: World) -> list[tuple[list[int], float]]:
+        """This process's parts of a batch, each with how much it counts."""
+        return [(part, 1.0) for part in self._parts(self.data.train, world.share(rows))]
+
     def _predicting(self, data: Encoded, rows: list[int], seen: dict[int, View]) -> "tuple[torch.Tensor, torch.Tensor]":
         """The last state before each token that the rows' views predict, (tokens, hidden), and these tokens, int64 (tokens,)."""
         raise NotImplementedError
@@ -72,11 +76,11 @@ class Chat:
         weight, plain = sum(view.weight for view in seen.values()), sum(sum(view.plain) for view in seen.values())
         total = 0.0
         with self._noisy(index):
-            for part in self._parts(train, world.share(rows)):
+            for part, counts in self._shares(rows, world):
                 losses, told = teachers.losses(self.teacher, self.head, *self._predicting(train, part, seen), train, part, seen)
                 count = lambda name: torch.tensor([each for row in part for each in getattr(seen[row], name)], device=self.device)  # noqa: B023, E731
-                (losses @ count("weights") / weight).backward()
-                total += (told @ count("plain")).item() / plain
+                (counts * (losses @ count("weights")) / weight).backward()
+                total += counts * (told @ count("plain")).item() / plain
         masters.pull_gradients(self.model, self.masters)
         return Passed(world.total(total), sum(len(view.kept) for view in seen.values()))
 

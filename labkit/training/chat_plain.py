@@ -2,15 +2,16 @@
 (`full`, `prefix`, `prompt`), and for models whose layers cannot be cut.
 
 Batches are padded, of similar length; scores over the vocabulary are made for answer tokens only. The same records, views and weights as
-in `chat`, so that both give the same loss.
+in `chat`, so that both give the same loss. Several processes may divide the layers among them (`sharding`).
 """
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from labkit.models import BaseModel
-from labkit.training import masters, methods, noise, precision, quantised
+from labkit.training import masters, methods, noise, precision, quantised, sharding
 from labkit.training import teacher as teachers
 from labkit.training.chat_data import ChatData
 from labkit.training.chat_learner import Chat
@@ -18,6 +19,7 @@ from labkit.training.examples import Encoded
 from labkit.training.recipe import Recipe
 from labkit.training.tasks import passes
 from labkit.training.views import View
+from labkit.training.world import World, joined
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +33,13 @@ class PlainChat(Chat):
     def __init__(self, recipe: Recipe, base: BaseModel, data: ChatData) -> None:
         self.recipe, self.base, self.data, self.micro_tokens = recipe, base, data, recipe.micro_tokens
         self.dtype, self.device = precision.dtype_of(recipe.precision), precision.device()
-        model = quantised.decoder(recipe, base, self.dtype, self.device)
+        self.world = joined() if recipe.shard else World()
+        divided = self.world.size > 1
+        model = quantised.decoder(recipe, base, self.dtype, "cpu" if divided else self.device)  # whole, it may not fit a GPU
         self.model = methods.apply(model, recipe, methods.first_layer(recipe, model.config.num_hidden_layers))
+        if divided:
+            sharding.shard(methods.layers(self.model), self.world)
+            self.model.to(self.device)
         self.masters = masters.of(self.model)
         self.model.train()
         self.head = methods.inner(self.model).get_output_embeddings()
@@ -43,6 +50,23 @@ class PlainChat(Chat):
         """Let a teacher see the records; nothing else is kept between steps."""
         if self.teacher:
             self.teacher.prepare(self.data.train, progress)
+
+    def groups(self) -> list[dict[str, Any]]:
+        return sharding.by_kind(super().groups())
+
+    def save(self, folder: Path) -> list[str]:
+        if self.world.size == 1:
+            return super().save(folder)
+        first = self.world.is_first
+        whole = sharding.gathered(self.model.state_dict(), keep=first) if self.recipe.method not in methods.ADDED else None
+        learned = sharding.gathered(self.masters, keep=first)
+        return methods.save(self.model, learned, self.base, folder, self.data.tokenizer, whole) if first else []
+
+    def _shares(self, rows: list[int], world: World) -> list[tuple[list[int], float]]:
+        if self.world.size == 1:
+            return super()._shares(rows, world)
+        of = lambda rank: self._parts(self.data.train, World(rank, world.size).share(rows))  # noqa: E731
+        return sharding.evenly([of(rank) for rank in range(world.size)], world.rank)
 
     @contextlib.contextmanager
     def _noisy(self, index: int) -> Iterator[None]:

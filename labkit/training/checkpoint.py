@@ -3,12 +3,13 @@ second one with the best weights so far where the recipe keeps them."""
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit import files
 from labkit.errors import LabError
-from labkit.training import optimisers
+from labkit.training import optimisers, sharding
 
 if TYPE_CHECKING:
     import torch
@@ -22,17 +23,16 @@ _BEST = "checkpoint/best.safetensors"
 
 
 def save(folder: Path, step: int, masters: "Masters", optimiser: "torch.optim.Optimizer", averages: "Averages | None" = None,
-         stopping: "EarlyStopping | None" = None) -> None:
-    """Write the state after `step` steps, in place of the one before, whole or not at all."""
+         stopping: "EarlyStopping | None" = None, writes: bool = True) -> None:
+    """Write the state after `step` steps, in place of the one before, whole or not at all. Several processes all call it, and one `writes`:
+    of a divided model each has a share."""
     import torch
-    from safetensors.torch import save_file
 
-    tensors = {"random": torch.get_rng_state()}
-    tensors |= {f"weight:{name}": value.detach().cpu() for name, value in masters.items()}
-    tensors |= {f"optimiser:{name}": value.detach().cpu() for name, value in optimisers.state_tensors(optimiser).items()}
+    tensors = {"random": torch.get_rng_state(), **{f"weight:{name}": value for name, value in masters.items()},
+               **{f"optimiser:{name}": value for name, value in optimisers.state_tensors(optimiser).items()}}
     if averages is not None:
-        tensors |= {f"average:{name}": value.detach().cpu() for name, value in averages.state_tensors().items()}
-    _write(folder / _FILE, tensors, {"step": str(step), "stopping": json.dumps(stopping.state() if stopping else {})}, save_file)
+        tensors |= {f"average:{name}": value for name, value in averages.state_tensors().items()}
+    _write(folder / _FILE, tensors, {"step": str(step), "stopping": json.dumps(stopping.state() if stopping else {})}, writes)
 
 
 def load(folder: Path, masters: "Masters", optimiser: "torch.optim.Optimizer", averages: "Averages | None" = None,
@@ -49,11 +49,11 @@ def load(folder: Path, masters: "Masters", optimiser: "torch.optim.Optimizer", a
     if not path.exists():
         return 0
     try:
-        with safe_open(path, framework="pt") as file, torch.no_grad():
+        with safe_open(path, framework="pt") as file:
             told = file.metadata()
             step = int(told["step"])
             for name, parameter in masters.items():
-                parameter.copy_(file.get_tensor(f"weight:{name}"))
+                sharding.put(parameter, file.get_tensor(f"weight:{name}"))
             part = lambda start: {key.removeprefix(start): file.get_tensor(key) for key in file.keys() if key.startswith(start)}  # noqa: E731, SIM118
             optimisers.load_state(optimiser, part("optimiser:"))
             if averages is not None:
@@ -66,23 +66,20 @@ def load(folder: Path, masters: "Masters", optimiser: "torch.optim.Optimizer", a
     return step
 
 
-def save_best(folder: Path, masters: "Masters") -> None:
-    """Keep these weights as the best so far."""
-    from safetensors.torch import save_file
-
-    _write(folder / _BEST, {name: value.detach().cpu() for name, value in masters.items()}, {}, save_file)
+def save_best(folder: Path, masters: "Masters", writes: bool = True) -> None:
+    """Keep these weights as the best so far; for `writes` see `save`."""
+    _write(folder / _BEST, masters, {}, writes)
 
 
 def load_best(folder: Path, masters: "Masters") -> bool:
     """Put the best weights into the masters; False where none were kept."""
-    import torch
     from safetensors import safe_open
 
     if not (folder / _BEST).exists():
         return False
-    with safe_open(folder / _BEST, framework="pt") as file, torch.no_grad():
+    with safe_open(folder / _BEST, framework="pt") as file:
         for name, parameter in masters.items():
-            parameter.copy_(file.get_tensor(name))
+            sharding.put(parameter, file.get_tensor(name))
     return True
 
 
@@ -91,12 +88,18 @@ def delete(folder: Path) -> None:
     shutil.rmtree((folder / _FILE).parent, ignore_errors=True)
 
 
-def _write(path: Path, tensors: "dict[str, torch.Tensor]", told: dict[str, str], save_file) -> None:
+def _write(path: Path, tensors: "Mapping[str, torch.Tensor]", told: dict[str, str], writes: bool) -> None:
     from safetensors import SafetensorError
+    from safetensors.torch import save_file
 
+    if not writes and not any(map(sharding.is_divided, tensors.values())):
+        return
+    gathered = sharding.gathered(tensors, keep=writes)
+    if not writes:
+        return
     with files.whole(path) as part:
         try:
-            save_file({name: value.contiguous() for name, value in tensors.items()}, part, metadata=told)
+            save_file({name: value.contiguous() for name, value in gathered.items()}, part, metadata=told)
         except SafetensorError as error:  # a full disk comes as one
             raise LabError(f"cannot write {path}: {error}; free some space, then go on with the same command (the checkpoint before it "
                            "is whole)") from error

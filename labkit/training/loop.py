@@ -17,7 +17,7 @@ from typing import Any
 
 from labkit import files, process
 from labkit.errors import LabError
-from labkit.training import checkpoint, optimisers, schedules
+from labkit.training import checkpoint, optimisers, schedules, sharding
 from labkit.training.averaging import Averages
 from labkit.training.control import Control
 from labkit.training.early_stopping import EarlyStopping, Verdict, mode_of
@@ -126,14 +126,12 @@ class Loop:
 
     def _one(self, index: int) -> dict[str, Any]:
         """One optimiser step; gives its row."""
-        import torch
-
         recipe, masters = self.recipe, self.learner.masters
         epoch, rows = self._plan[index]
         at = time.perf_counter()
         passed = self._passed(rows, index)
-        self.world.add_up(parameter.grad for parameter in masters.values() if parameter.grad is not None)
-        norm = torch.nn.utils.clip_grad_norm_(masters.values(), recipe.clip or math.inf).item()
+        self._add_up()
+        norm = sharding.clip(masters.values(), recipe.clip or math.inf)
         self._check(index, rows, passed.loss, norm)
         rate = recipe.learning_rate * schedules.of_recipe(recipe, index, len(self._plan))
         for group in self._optimiser.param_groups:
@@ -147,6 +145,16 @@ class Loop:
         seconds = time.perf_counter() - at
         return {"step": index + 1, "steps": len(self._plan), "epoch": epoch, "loss": passed.loss, "learning_rate": rate,
                 "gradient_norm": norm, "tokens": passed.tokens, "tokens_per_second": round(passed.tokens / seconds, 1), **passed.more}
+
+    def _add_up(self) -> None:
+        """Make the gradients those of the whole batch in every process, also in one that had no record of it. Divided ones are already."""
+        if self.world.size == 1:
+            return
+        import torch
+
+        for value in self.learner.masters.values():
+            value.grad = torch.zeros_like(value) if value.grad is None else value.grad
+        self.world.add_up(value.grad for value in self.learner.masters.values() if not sharding.is_divided(value))
 
     def _passed(self, rows: list[int], index: int) -> Passed:
         """The batch there and back; where memory does not suffice, in parts half the size, which add up to the same gradient."""
@@ -177,7 +185,7 @@ class Loop:
             import torch
 
             self.learner.drop_gradients()
-            broken = [name for name, value in self.learner.masters.items() if not torch.isfinite(value).all()]
+            broken = [name for name, value in self.learner.masters.items() if not torch.isfinite(sharding.whole(value)).all()]
             what = "the loss" if not math.isfinite(loss) else "the gradient"
             why = (f"weights are no numbers already (first: {broken[0]})" if broken else
                    f"weights are sound, so it comes from the batch ({', '.join(self.learner.name_rows(rows)[:4])}) or from rounding")
@@ -202,8 +210,9 @@ class Loop:
     def _measure(self, row: dict[str, Any], counts: bool) -> Verdict | None:
         """Measure on the validation records into the row; the verdict where it counts for early stopping."""
         with self._as_saved():
-            found = self.learner.measure() if self.world.is_first else {}
-            answers = self.learner.answers() if self.world.is_first else []
+            takes_part = self.world.is_first or self.recipe.shard  # a divided model runs in all processes or in none
+            found = self.learner.measure() if takes_part else {}
+            answers = self.learner.answers() if takes_part else []
             if "validation_loss" in found:
                 row["validation_loss"] = found.pop("validation_loss")
             if found:
@@ -218,8 +227,8 @@ class Loop:
                 raise LabError(f"recipe: monitor {self.recipe.monitor!r} is not measured here; there is {there}")
             value = self.world.agreed(known.get(self.recipe.monitor))
             verdict = self._stopping.see(row["step"], value)
-            if verdict is Verdict.BETTER and self.world.is_first:
-                checkpoint.save_best(self.folder, self.learner.masters)
+            if verdict is Verdict.BETTER:
+                checkpoint.save_best(self.folder, self.learner.masters, writes=self.world.is_first)
             return verdict
 
     @contextlib.contextmanager
@@ -241,8 +250,7 @@ class Loop:
         self.learner.push()
 
     def _checkpoint(self, step: int) -> None:
-        if self.world.is_first:
-            checkpoint.save(self.folder, step, self.learner.masters, self._optimiser, self._averages, self._stopping)
+        checkpoint.save(self.folder, step, self.learner.masters, self._optimiser, self._averages, self._stopping, self.world.is_first)
 
     @contextlib.contextmanager
     def _metrics(self) -> Iterator[Callable[[dict[str, Any]], None]]:

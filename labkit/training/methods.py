@@ -20,6 +20,7 @@ import functools
 import os
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,12 +70,12 @@ def apply(model: "torch.nn.Module", recipe: Recipe, first_layer: int) -> "torch.
         adapted = get_peft_model(model, _config(model, recipe, first_layer), autocast_adapter_dtype=False)
     if recipe.method == "pissa":
         adapted.labkit_first = {key: value.detach().cpu().float().clone() for key, value in _peft_state(adapted).items()}
-    if recipe.method in ("lora", "rslora", "pissa") and not recipe.dropout:
+    if recipe.method in ("lora", "rslora", "pissa") and not recipe.dropout and not recipe.shard:
         _fuse(adapted)
     return adapted
 
 
-def _peft_state(model: "torch.nn.Module", exact: "Masters | None" = None) -> "dict[str, torch.Tensor]":
+def _peft_state(model: "torch.nn.Module", exact: "Mapping[str, torch.Tensor] | None" = None) -> "dict[str, torch.Tensor]":
     """What PEFT would save, under its names, with the float32 values of `exact` where it has them."""
     from peft import get_peft_model_state_dict
 
@@ -202,9 +203,11 @@ def groups(masters: Masters, recipe: Recipe) -> list[dict[str, Any]]:
     return [{"params": params, "faster": faster} for faster, params in found.items()]
 
 
-def save(model: "torch.nn.Module", masters: Masters, base: BaseModel, folder: Path, tokenizer: Any = None) -> list[str]:
+def save(model: "torch.nn.Module", masters: "Mapping[str, torch.Tensor]", base: BaseModel, folder: Path, tokenizer: Any = None,
+         weights: "dict[str, torch.Tensor] | None" = None) -> list[str]:
     """Write what was learned into a run's folder, whole or not at all: `adapter/` as PEFT reads it (float32), or `model/` as transformers
-    does (the whole model in its own number format, with its tokenizer). Gives the files' names relative to the folder."""
+    does (the whole model in its own number format, with its tokenizer; `weights` in place of its own where these are divided). Gives the
+    files' names relative to the folder."""
     from safetensors import SafetensorError
 
     name = "adapter" if hasattr(model, "peft_config") else "model"
@@ -215,7 +218,7 @@ def save(model: "torch.nn.Module", masters: Masters, base: BaseModel, folder: Pa
         if name == "adapter":
             _save_adapter(model, masters, base, part)
         else:
-            model.save_pretrained(part)
+            model.save_pretrained(part, state_dict=weights)
             if tokenizer is not None:
                 tokenizer.save_pretrained(part)
     except (OSError, SafetensorError) as error:  # a full disk comes as either
@@ -227,7 +230,7 @@ def save(model: "torch.nn.Module", masters: Masters, base: BaseModel, folder: Pa
     return sorted(f"{name}/{path.name}" for path in (folder / name).iterdir())
 
 
-def _save_adapter(model: "torch.nn.Module", masters: Masters, base: BaseModel, part: Path) -> None:
+def _save_adapter(model: "torch.nn.Module", masters: "Mapping[str, torch.Tensor]", base: BaseModel, part: Path) -> None:
     import torch
     from safetensors.torch import save_file
 

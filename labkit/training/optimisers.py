@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LabError
+from labkit.training import sharding
 
 if TYPE_CHECKING:
     import torch
@@ -147,10 +148,10 @@ def settle(optimiser: "torch.optim.Optimizer") -> None:
 
 
 def state_tensors(optimiser: "torch.optim.Optimizer") -> dict[str, "torch.Tensor"]:
-    """Everything that the steps so far left in the optimiser, by name, on the CPU, for a safetensors file.
+    """Everything that the steps so far left in the optimiser, by name.
 
     A parameter's are `GROUP.PLACE:NAME`, a group's `GROUP:NAME`. Numbers are float64 or int64 tensors of no dimension, under a name that
-    ends in `#`. They are the living tensors where these lie on the CPU: write them before the next step.
+    ends in `#`. They are the living tensors: write them before the next step.
     """
     import torch
 
@@ -162,7 +163,7 @@ def state_tensors(optimiser: "torch.optim.Optimizer") -> dict[str, "torch.Tensor
             entries += [(f"{number}.{place}:{name}", value) for name, value in own.items() if value is not None]
         for key, value in entries:
             if isinstance(value, torch.Tensor):
-                found[key] = value.detach().cpu().contiguous()
+                found[key] = value.detach()
             else:
                 found[f"{key}#"] = torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)
     return found
@@ -190,7 +191,7 @@ def load_state(optimiser: "torch.optim.Optimizer", tensors: dict[str, "torch.Ten
             if not _fits(name, tensor, parameter):
                 raise LabError(f"the optimiser's state does not fit: {key} is {tuple(tensor.shape)}, "
                                f"its parameter {tuple(parameter.shape)}")
-            state.setdefault(place_of[owner], {})[name] = value
+            state.setdefault(place_of[owner], {})[name] = value if key.endswith("#") else sharding.share_of(value, parameter)
         elif owner.isdecimal() and int(owner) < len(groups) and name in _MOVING:
             groups[int(owner)][name] = value
         else:

@@ -5,7 +5,6 @@ The maps are kept by bitsandbytes, on a GPU or a processor. What is learned besi
 """
 
 import importlib.util
-import logging
 from typing import TYPE_CHECKING
 
 from labkit.errors import LabError
@@ -34,7 +33,6 @@ def decoder(recipe: Recipe, base: BaseModel, dtype: "torch.dtype", device: str) 
                        f"choose one of {', '.join(ABLE)}")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise LabError(f"recipe: quantised = {recipe.quantised!r} needs bitsandbytes: .venv/bin/pip install bitsandbytes")
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it misses kernels for inference, from the network
     from transformers import BitsAndBytesConfig
 
     config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=recipe.quantised, bnb_4bit_use_double_quant=True,

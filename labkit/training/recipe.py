@@ -100,6 +100,8 @@ class Recipe:
         max_tokens: records longer than this are left out and listed.
         precision: `auto` (bfloat16 where the processor multiplies it natively, else float32), `bf16` or `fp32`.
         quantised: `nf4` or `fp4` keep the frozen base's linear maps in 4 bits (QLoRA, see `quantised`); `none`: in the number format.
+        shard: divide the layers of a chat model among the processes that train it (FSDP2, see `sharding`), where it does not fit one;
+            slower, as the frozen layers' work is not kept, and what `token_drop` leaves out no layer sees. One process alone has them all.
         share_prefix: run the tokens that all prompts begin with once a batch instead of once a record.
         checkpoint_steps: steps between checkpoints.
         max_steps: stop after this many steps; 0 means no limit.
@@ -159,6 +161,7 @@ class Recipe:
     max_tokens: int = of(1024, least=1)
     precision: str = of("auto", choices=("auto", "bf16", "fp32"))
     quantised: str = of("none", choices=("none", "nf4", "fp4"))
+    shard: bool = False
     share_prefix: bool = True
     checkpoint_steps: int = of(50, least=1)
     max_steps: int = of(0, least=0)
@@ -173,6 +176,8 @@ class Recipe:
             raise LabError(f"recipe: objective {self.objective!r} is for encoders; task `chat` learns by cross_entropy")
         if self.quantised != "none" and self.task != "chat":
             raise LabError(f"recipe: quantised is for task `chat`, not for {self.task!r}; leave it out")
+        if self.shard and (self.task != "chat" or self.optimiser != "adamw" or self.quantised != "none"):
+            raise LabError("recipe: shard is for task `chat` with optimiser `adamw` and a base that is not quantised")
         if self.teacher and self.task != "chat":
             raise LabError(f"recipe: a teacher is for task `chat`, not for {self.task!r}; leave it out")
 

@@ -5,14 +5,13 @@ let go again. Embeddings, the last norm and the head, which are called by themse
 added up as without sharding (`world.add_up`). Losses are divided by the whole batch's weight before, so gradients are summed here, not
 averaged. After Zhao et al. 2023, https://arxiv.org/abs/2304.11277. Runs on GPUs (NCCL) and, for tests, on processors (gloo).
 
-Every process must run the layers equally often (`evenly`), and all of them must take part where a whole tensor is wanted (`whole`).
+Every process must run the layers equally often (`evenly`), and all of them must take part where a whole tensor is wanted (`whole`,
+`gathered`). This module knows nothing about models but that they have layers.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
-
-from labkit.training import methods
 
 if TYPE_CHECKING:
     import torch
@@ -20,19 +19,15 @@ if TYPE_CHECKING:
     from labkit.training.world import World
 
 
-def shard(model: "torch.nn.Module", world: "World") -> None:
-    """Divide the model's layers among the processes, in place; call it before anything holds its parameters (masters, optimiser, maps
-    that are fused: those keep whole weights of their own).
-
-    Raises:
-        LabError: the model's layers are no plain list.
-    """
+def shard(layers: "Iterable[torch.nn.Module]", world: "World") -> None:
+    """Divide a model's layers among the processes, in place; call it before anything holds their parameters (masters, optimiser, maps
+    that are fused: those keep whole weights of their own). On a machine with GPUs each layer moves to the process's own."""
     import torch
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (world.size,))
-    for layer in methods.layers(model):
+    for layer in layers:
         fully_shard(layer, mesh=mesh, reshard_after_forward=True)
         layer.set_gradient_divide_factor(1.0)
         layer.set_force_sum_reduction_for_comms(True)  # gloo has no other
@@ -48,15 +43,33 @@ def whole(tensor: "torch.Tensor") -> "torch.Tensor":
     return tensor.full_tensor() if is_divided(tensor) else tensor
 
 
+def gathered(tensors: "Mapping[str, torch.Tensor]", keep: bool) -> "dict[str, torch.Tensor]":
+    """Each of these tensors whole, on the CPU, one after the other; nothing where this process is not to `keep` them. All processes must
+    call it, with the same names in the same order, where one of the tensors is divided."""
+    found = {}
+    for name, tensor in tensors.items():
+        value = whole(tensor.detach())
+        if keep:
+            found[name] = value.cpu()
+    return found
+
+
+def share_of(value: "torch.Tensor", like: "torch.Tensor") -> "torch.Tensor":
+    """This process's share of a whole value that every process has, divided as `like` is; the value itself where `like` is whole, or of
+    another shape (a step's number)."""
+    from torch.distributed.tensor import distribute_tensor
+
+    if not is_divided(like) or value.shape != like.shape:
+        return value
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
 def put(target: "torch.Tensor", value: "torch.Tensor") -> None:
     """Copy a whole value, which every process has, into a tensor that may be divided: each takes its share."""
     import torch
-    from torch.distributed.tensor import distribute_tensor
 
     with torch.no_grad():
-        if is_divided(target):
-            value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements, src_data_rank=None)
-        target.copy_(value)
+        target.copy_(share_of(value, target))
 
 
 def by_kind(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -76,14 +89,16 @@ def clip(parameters: "Iterable[torch.nn.Parameter]", most: float) -> float:
     import torch
     import torch.distributed as distributed
 
+    parameters = list(parameters)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not any(map(is_divided, gradients)):
+        return torch.nn.utils.clip_grad_norm_(parameters, most).item()
     shares = [gradient.to_local() for gradient in gradients if is_divided(gradient)]
     own = [gradient for gradient in gradients if not is_divided(gradient)]
-    device = gradients[0].device if gradients else "cpu"
+    device = gradients[0].device
     squares = lambda tensors: torch.stack([tensor.float().square().sum() for tensor in tensors] or [torch.zeros((), device=device)]).sum()  # noqa: E731
     divided = squares(shares)
-    if shares:
-        distributed.all_reduce(divided)
+    distributed.all_reduce(divided)
     norm = math.sqrt((divided + squares(own)).item())
     if norm > most:
         for gradient in (*shares, *own):

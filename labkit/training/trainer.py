@@ -96,8 +96,10 @@ def _train(recipe: Recipe, fingerprint: str, make: Callable[[models.BaseModel], 
         learner.prepare(run.key, on_prepare)
         prepared = time.perf_counter() - began
         together.agreed(True)
-        if Loop(recipe, learner, run.folder, run.key, on_step, control, together).run() and together.is_first:
-            manifest.finish(run, recipe, base, learner.save(run.folder), {"fingerprint": fingerprint, **described}, started, prepared)
+        if Loop(recipe, learner, run.folder, run.key, on_step, control, together).run() and (together.is_first or recipe.shard):
+            written = learner.save(run.folder)  # a divided model's by all processes together
+            if together.is_first:
+                manifest.finish(run, recipe, base, written, {"fingerprint": fingerprint, **described}, started, prepared)
     return run
 
 
@@ -120,7 +122,7 @@ def of_scenario(recipe: Recipe, records: "Dataset", scenario: Scenario, base: mo
 
 def chat_learner(recipe: Recipe, base: models.BaseModel, data: chat_data.ChatData) -> Learner:
     """The learner that the recipe's method needs: with the frozen layers kept wherever that is possible."""
-    if recipe.method in _CACHED:
+    if recipe.method in _CACHED and not recipe.shard:
         from labkit.training.chat import CachedChat as Chat
     elif recipe.method == "head":
         raise LabError("recipe: method 'head' is for encoders; a chat model's head writes words and stays as it is")

@@ -22,14 +22,13 @@ from transformers import AutoModelForCausalLM
 
 torch.set_num_threads(1)
 together = world.joined()
-recipe = Recipe(scenario="small", method=sys.argv[2], layers=0, rank=4)
+recipe = Recipe(scenario="small", method=sys.argv[2], layers=0, rank=4, shard=True)
 torch.manual_seed(1)
-methods._fuse = lambda model: None  # fused maps keep whole weights of their own
 model = methods.apply(AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32), recipe, 0)
 if together.size > 1:
-    sharding.shard(model, together)
+    sharding.shard(methods.layers(model), together)
 learns = {name: value for name, value in model.named_parameters() if value.requires_grad}
-optimiser = optimisers.build("adamw", sharding.by_kind([{"params": list(learns.items()), "faster": 1.0}]), 1e-2, weight_decay=0.01)
+optimiser = optimisers.build("adamw", sharding.by_kind([{"params": list(learns.items()), "faster": 1.0}]), 1e-3, weight_decay=0.01)
 generator = torch.Generator().manual_seed(0)
 texts = torch.randint(3, 90, (5, 12), generator=generator)
 found = {"losses": [], "norms": []}
