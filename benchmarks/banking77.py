@@ -10,8 +10,9 @@ held-out texts: frozen 0.840, cross-entropy 0.846, contrastive 0.852 alone and 0
 Full: every training text. Ten-shot: ten examples an intent, drawn by seed, and the intents' names as 77 further texts; on the
 same draws a model is fine-tuned by cross-entropy, and one by supervised contrastive learning (Khosla et al. 2020,
 https://arxiv.org/abs/2004.11362). The head of the second is logistic regression (as in SetFit, Tunstall et al. 2022,
-https://arxiv.org/abs/2209.11055) on the tuned embedding and the untuned one side by side. What cross-entropy's embeddings come to with that
-same head stands in `detail`, and logistic regression on the encoder as it comes.
+https://arxiv.org/abs/2209.11055) on the tuned embedding and the untuned one side by side, together with the nearest examples token by token
+(`labkit.training.nearest`): the sum of both sides' log probabilities, the second's times 0.7. What cross-entropy's encoder comes to with
+these same heads stands in `detail`, and logistic regression on the encoder as it comes.
 
 Claims, the last line's JSON:
     full_accuracy                      share of the test texts named right after training on all data; the seconds stand in `detail`
@@ -39,6 +40,8 @@ sys.path.insert(0, str(ROOT))
 DATA = ROOT.parent / "shared" / "data"
 SHOTS, DRAWS_TO_CHOOSE_BY = 10, 100
 HELD_OUT_FULL, HELD_OUT_TEN = 1000, 3000  # training texts that are held out where settings are chosen
+NEAREST_COUNTS = 0.7  # the nearest examples' log probabilities beside logistic regression's
+OWN, BESIDE, NEAREST = "own head", "beside the base", "beside the base and nearest"
 
 # Settings of `labkit.training.recipe.Recipe` beside those of `labkit.training.presets` for classification. The word embeddings stay as they
 # are: they are half of the weights, and few of their rows are in the texts.
@@ -150,17 +153,17 @@ def ten_shot(source: Source, seeds: list[int], settings: dict[str, dict[str, Any
         test = rest if source.test is None else source.test
         scores = {"frozen": accuracy(frozen(train, test), test)}
         for which, took in seconds.items():
-            own, beside, spent = trained(f"{which}-{seed}", train, test, source.intents, settings[which], seed, quick)
-            scores |= {f"{which}, own head": accuracy(own, test), f"{which}, beside the base": accuracy(beside, test)}
+            said, spent = trained(f"{which}-{seed}", train, test, source.intents, settings[which], seed, quick, with_nearest=True)
+            scores |= {f"{which}, {head}": accuracy(answers, test) for head, answers in said.items()}
             took.append(spent)
         for name, value in scores.items():
             found.setdefault(name, []).append(value)
         print(f"ten-shot, draw {seed}: " + "; ".join(f"{name} {value:.4f}" for name, value in scores.items())
               + f"; seconds {' and '.join(f'{took[-1]:.0f}' for took in seconds.values())}", flush=True)
     mean = {name: round(float(np.mean(values)), 4) for name, values in found.items()}
-    reached = mean["contrastive, beside the base"]
+    reached = mean[f"contrastive, {NEAREST}"]
     return {"claims": {"ten_shot_contrastive": reached,
-                       "ten_shot_gain_over_cross_entropy": round(reached - mean["cross_entropy, own head"], 4)},
+                       "ten_shot_gain_over_cross_entropy": round(reached - mean[f"cross_entropy, {OWN}"], 4)},
             "mean": mean, "by_draw": {name: [round(value, 4) for value in values] for name, values in found.items()},
             "training_seconds": {name: [round(value) for value in values] for name, values in seconds.items()}}
 
@@ -173,8 +176,8 @@ def full(source: Source, settings: dict[str, Any], quick: bool) -> dict[str, Any
         random.Random(0).shuffle(order)
         count = min(HELD_OUT_FULL, len(order) // 4)
         train, test = order[count:], order[:count]
-    own, beside, took = trained("full", train, test, source.intents, settings, 0, quick)
-    found = {"accuracy": round(accuracy(beside, test), 4), "own_head": round(accuracy(own, test), 4),
+    said, took = trained("full", train, test, source.intents, settings, 0, quick)
+    found = {"accuracy": round(accuracy(said[BESIDE], test), 4), "own_head": round(accuracy(said[OWN], test), 4),
              "frozen": round(accuracy(frozen(train, test), test), 4), "training_seconds": round(took), "training_texts": len(train)}
     print(f"full: {found}", flush=True)
     return found
@@ -193,14 +196,14 @@ def drawn(source: Source, seed: int) -> tuple[Pairs, Pairs]:
     return train, rest[:HELD_OUT_TEN]
 
 
-def trained(name: str, train: Pairs, test: Pairs, intents: list[str], settings: dict[str, Any], seed: int,
-            quick: bool) -> tuple[list[str], list[str], float]:
-    """What a run with these settings says of the test texts by its own head, what logistic regression on its embedding beside the base's
-    says, and the seconds of training: loading, fitting heads and saving included."""
+def trained(name: str, train: Pairs, test: Pairs, intents: list[str], settings: dict[str, Any], seed: int, quick: bool,
+            with_nearest: bool = False) -> tuple[dict[str, list[str]], float]:
+    """What a run with these settings says of the test texts, by its own head, by logistic regression on its embedding beside the base's,
+    and by that together with the nearest examples; and the seconds of training: loading, fitting heads and saving included."""
     import numpy as np
     from datasets import Dataset
 
-    from labkit.training import predictor, presets, trainer
+    from labkit.training import nearest, predictor, presets, trainer
     from labkit.training.tasks.formats import TaskData
 
     rows = Dataset.from_dict({"text": [text for text, _ in train], "label": [intents.index(intent) for _, intent in train]})
@@ -210,25 +213,35 @@ def trained(name: str, train: Pairs, test: Pairs, intents: list[str], settings: 
     tuned = predictor.load(trainer.train_task(recipe, data))
     took = time.perf_counter() - began
     texts = [text for text, _ in train + test]
-    own = [said["label"]["value"] for said in tuned.predict(texts[len(train):])]
+    said = {OWN: [each["label"]["value"] for each in tuned.predict(texts[len(train):])]}
     began = time.perf_counter()
-    beside = regression(np.concatenate([unit(each.embed(texts)) for each in (tuned, predictor.untrained(tuned))], axis=1), train)
-    return own, beside, took + time.perf_counter() - began
+    vectors = np.concatenate([unit(each.embed(texts)) for each in (tuned, predictor.untrained(tuned))], axis=1)
+    fitted = regression(vectors, train)
+    said[BESIDE] = fitted.predict(vectors[len(train):]).tolist()
+    took += time.perf_counter() - began
+    if with_nearest:
+        began = time.perf_counter()
+        states = tuned.tokens(texts)
+        examples = nearest.of(states[:len(train)], [intent for _, intent in train])
+        both = fitted.predict_log_proba(vectors[len(train):]) + NEAREST_COUNTS * nearest.log_probabilities(examples, states[len(train):])
+        said[NEAREST] = [examples.names[place] for place in both.argmax(1)]
+        took += time.perf_counter() - began
+    return said, took
 
 
 def frozen(train: Pairs, test: Pairs) -> list[str]:
     """What logistic regression on the encoder as it comes says of the test texts."""
     from labkit.data import duplicates
 
-    return regression(duplicates.embed([text for text, _ in train + test]), train)
+    vectors = duplicates.embed([text for text, _ in train + test])
+    return regression(vectors, train).predict(vectors[len(train):]).tolist()
 
 
-def regression(vectors: "np.ndarray", train: Pairs) -> list[str]:
-    """What logistic regression, fitted on the first rows, says of the others."""
+def regression(vectors: "np.ndarray", train: Pairs):
+    """Logistic regression, fitted on the first rows; its classes are sorted."""
     from sklearn.linear_model import LogisticRegression
 
-    fitted = LogisticRegression(C=10, max_iter=1000).fit(vectors[:len(train)], [intent for _, intent in train])
-    return fitted.predict(vectors[len(train):]).tolist()
+    return LogisticRegression(C=10, max_iter=1000).fit(vectors[:len(train)], [intent for _, intent in train])
 
 
 def unit(vectors: "np.ndarray") -> "np.ndarray":

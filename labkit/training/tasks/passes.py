@@ -37,25 +37,26 @@ def collate(texts: "list[tuple[tuple[int, ...], tuple[int, ...]]]", device: str 
 
 def run(model: "torch.nn.Module", examples: list[Example], device: str = "cpu", pass_tokens: int = _PASS_TOKENS) -> Outputs:
     """The outputs of every head for every example, and the embeddings under "", as float32 arrays in the order of the examples."""
-    found: Outputs = {}
-    for places, outputs in _passes(model, examples, device, pass_tokens):
-        for name, values in outputs.items():
-            kept = found.setdefault(name, [None] * len(examples))
-            for place, value in zip(places, values.float().cpu().numpy(), strict=True):
-                whole = value.ndim == 1
-                kept[place] = value if whole else value[: len(examples[place].tokens)]
-    return found
-
-
-def _passes(model: "torch.nn.Module", examples: list[Example], device: str,
-            pass_tokens: int) -> "Iterator[tuple[list[int], dict[str, torch.Tensor]]]":
     import torch
 
+    found: Outputs = {}
     was = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            for places in parts([len(example.tokens) for example in examples], pass_tokens):
-                yield places, model(collate([(examples[place].tokens, examples[place].segments) for place in places], device))
+            for places, batch in batches(examples, device, pass_tokens):
+                for name, values in model(batch).items():
+                    kept = found.setdefault(name, [None] * len(examples))
+                    for place, value in zip(places, values.float().cpu().numpy(), strict=True):
+                        whole = value.ndim == 1
+                        kept[place] = value if whole else value[: len(examples[place].tokens)]
     finally:
         model.train(was)
+    return found
+
+
+def batches(examples: list[Example], device: str = "cpu",
+            pass_tokens: int = _PASS_TOKENS) -> "Iterator[tuple[list[int], dict[str, torch.Tensor]]]":
+    """Padded batches over all examples, of similar length, with their places."""
+    for places in parts([len(example.tokens) for example in examples], pass_tokens):
+        yield places, collate([(examples[place].tokens, examples[place].segments) for place in places], device)
