@@ -21,7 +21,6 @@ Claims, the last line's JSON:
 """
 
 import argparse
-import csv
 import json
 import os
 import random
@@ -32,12 +31,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import intents
+from intents import Pairs
+
 if TYPE_CHECKING:
     import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-DATA = ROOT.parent / "shared" / "data"
 SHOTS, DRAWS_TO_CHOOSE_BY = 10, 100
 HELD_OUT_FULL, HELD_OUT_TEN = 1000, 3000  # training texts that are held out where settings are chosen
 NEAREST_COUNTS = 0.7  # the nearest examples' log probabilities beside logistic regression's
@@ -53,8 +54,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "contrastive": {**ALL_LAYERS, "objective": "supervised_contrastive", "temperature": 0.1, "learning_rate": 5e-5, "token_drop": 0.25,
                     "epochs": 30, "batch_size": 212},
 }
-
-Pairs = list[tuple[str, str]]  # text, intent
 
 
 @dataclass(frozen=True)
@@ -118,27 +117,11 @@ def changed(settings: dict[str, dict[str, Any]], changes: list[str]) -> dict[str
 
 
 def read(quick: bool, held_out: bool) -> Source:
-    """Banking77, or the lab's English samples where it is absent."""
-    if (DATA / "banking77_train.csv").exists():
-        def pairs(name: str) -> Pairs:
-            with (DATA / name).open(encoding="utf-8") as file:
-                return [(row["text"], row["category"]) for row in csv.DictReader(file)]
-        train, test, name = pairs("banking77_train.csv"), None if held_out else pairs("banking77_test.csv"), "banking77"
-    else:
-        from labkit import records, scenarios
-
-        known = scenarios.load(scenarios.names()[0])
-        field = max(known.label_fields, key=lambda field: len(field.labels)).name
-        found = [(row["messages"][-1]["content"], row["answer"][field]) for row in records.samples(known)
-                 if row["language"] == "en" and field in row["answer"]]
-        random.Random(0).shuffle(found)
-        train, test = found[len(found) // 4:], None if held_out else found[:len(found) // 4]
-        name = f"samples of {known.name} ({DATA} is not there)"
+    """The texts; where settings are chosen the test ones are not kept."""
+    train, test, name = intents.read()
     if quick:
-        kept = sorted({intent for _, intent in train})[:8]
-        train, test = (pairs and [pair for pair in pairs if pair[1] in kept] for pairs in (train, test))
-        train, test = (pairs and random.Random(0).sample(pairs, min(most, len(pairs))) for pairs, most in ((train, 240), (test, 120)))
-    return Source(train, test, name)
+        train, test = intents.few(train, test, 8, (240, 120))
+    return Source(train, None if held_out else test, name)
 
 
 def ten_shot(source: Source, seeds: list[int], settings: dict[str, dict[str, Any]], quick: bool) -> dict[str, Any]:

@@ -18,11 +18,9 @@ Claims, the last line's JSON:
 """
 
 import argparse
-import csv
 import dataclasses
 import json
 import os
-import random
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -32,11 +30,11 @@ from pathlib import Path
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
+import intents  # noqa: E402
 import numpy as np  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-BANKING = ROOT.parent / "shared" / "data"
 BATCH, SMALL_BATCH = 50, 25  # labels between two trainings; the small one for pools below 1,000 texts
 FLIPPED, LOOKED_AT = 0.05, 0.08
 COUNTS = "staged"  # the strategy behind the claim
@@ -97,24 +95,9 @@ def main() -> None:
 
 def load(quick: bool) -> Data:
     """The texts with their vectors. The vectors are kept in the lab's cache: 13,000 texts take two minutes."""
-    from labkit import records, scenarios
-
-    if (BANKING / "banking77_train.csv").exists():
-        def read(name: str) -> list[tuple[str, str]]:
-            with (BANKING / name).open(encoding="utf-8") as file:
-                return [(row["text"], row["category"]) for row in csv.DictReader(file)]
-        train, test, source = read("banking77_train.csv"), read("banking77_test.csv"), "banking77"
-    else:
-        known = scenarios.load(scenarios.names()[0])
-        field = max(known.label_fields, key=lambda field: len(field.labels)).name
-        found = [(row["messages"][-1]["content"], row["answer"][field]) for row in records.samples(known)
-                 if row["language"] == "en" and field in row["answer"]]
-        random.Random(0).shuffle(found)
-        train, test, source = found[len(found) // 4:], found[:len(found) // 4], f"samples of {known.name} ({BANKING} is not there)"
+    train, test, source = intents.read()
     if quick:
-        kept = sorted({label for _, label in train})[:20]
-        train, test = ([pair for pair in pairs if pair[1] in kept] for pairs in (train, test))
-        train, test = (random.Random(0).sample(pairs, min(most, len(pairs))) for pairs, most in ((train, 1000), (test, 400)))
+        train, test = intents.few(train, test, 20, (1000, 400))
     names = sorted({label for _, label in train + test})
     vectors = embedded([text for text, _ in train + test])
     labels = np.array([names.index(label) for _, label in train + test])

@@ -14,7 +14,6 @@ rate.
 """
 
 import argparse
-import csv
 import json
 import os
 import random
@@ -26,9 +25,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import intents
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-BANKING = ROOT.parent / "shared" / "data"
 RANK, EPOCHS, BATCH = 16, 3, 8
 
 
@@ -40,21 +40,11 @@ def load(rows: int, seed: int):
     field = scenarios.Field("intent", "text", {"en": "Intent", "zh": "意图"}, text)
     scenario = scenarios.Scenario("speed", text, text, {"en": "You label customer messages with one intent.", "zh": "x"},
                                   text, {"en": (), "zh": ()}, (field,))
-    if (BANKING / "banking77_train.csv").exists():
-        def read(name):
-            with (BANKING / name).open(encoding="utf-8") as file:
-                found = [(row["text"], row["category"].replace("_", " ")) for row in csv.DictReader(file)]
-            random.Random(seed).shuffle(found)
-            return found
-        train, test, source = read("banking77_train.csv")[:rows], read("banking77_test.csv")[: max(16, rows // 3)], "banking77"
-    else:
-        known = scenarios.load(scenarios.names()[0])
-        first = known.label_fields[0].name
-        found = [(row["messages"][-1]["content"], row["answer"][first].replace("_", " "))
-                 for row in records.samples(known) if row["language"] == "en"]
-        random.Random(seed).shuffle(found)
-        train, test, source = found[: min(rows, len(found) - 50)], found[-50:], known.name
-    made = [records.make("speed", "en", [{"role": "user", "content": question}], {"intent": answer}, source=source,
+    train, test, source = intents.read()
+    for pairs in (train, test):
+        random.Random(seed).shuffle(pairs)
+    train, test = train[:rows], test[: max(16, rows // 3)]
+    made = [records.make("speed", "en", [{"role": "user", "content": question}], {"intent": answer.replace("_", " ")}, source=source,
                          license="", split=split) for split, pairs in (("train", train), ("test", test)) for question, answer in pairs]
     return records.from_list(made), scenario
 
