@@ -6,7 +6,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 
-from labkit import places
+from labkit import places, process
 from labkit.serving import compiled
 
 
@@ -52,10 +52,7 @@ def _packages() -> list[Finding]:
 
 
 def _cores() -> Finding:
-    import torch
-
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    kind = "bfloat16 natively" if native else "float32 (no native bfloat16)"
+    kind = "bfloat16 natively" if process.multiplies_bf16() else "float32 (no native bfloat16)"
     return Finding("cores", f"{os.cpu_count()}, training in {kind}")
 
 

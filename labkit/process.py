@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 
 
 def prepare() -> None:
@@ -31,6 +32,30 @@ def prepare() -> None:
     # (`training.shared_prefix` fills batches up); what has many would hold twice the memory: 3.0 GB after 80 steps in place of 1.6.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
     os.environ.setdefault("LRU_CACHE_CAPACITY", "256")
+
+
+def multiplies_bf16() -> bool:
+    """Whether this machine multiplies bfloat16 in hardware: its GPU, where there is one, else its processor."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+@contextlib.contextmanager
+def environment(name: str, value: str) -> Iterator[None]:
+    """Meanwhile this process, and what it starts, has this environment variable; afterwards it is as before."""
+    had = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if had is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = had
 
 
 def release_memory() -> None:

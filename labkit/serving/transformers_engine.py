@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from labkit import files, models
+from labkit import files, models, process
 from labkit.errors import LabError
 from labkit.files import short
 from labkit.models import BaseModel
@@ -107,13 +107,12 @@ class Transformers:
 
 @functools.cache
 def best_dtype():
-    """bfloat16 where the GPU or processor multiplies it in hardware, else float32."""
+    """bfloat16 where the GPU or processor multiplies it in hardware, else float16 on a GPU and float32 on a processor."""
     import torch
 
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    able = torch.cpu.get_capabilities()
-    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+    if process.multiplies_bf16():
+        return torch.bfloat16
+    return torch.float16 if torch.cuda.is_available() else torch.float32
 
 
 def _loaded_hash(base: BaseModel) -> str:

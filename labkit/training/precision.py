@@ -2,18 +2,17 @@
 
 from typing import TYPE_CHECKING
 
+from labkit import process
+
 if TYPE_CHECKING:
     import torch
 
 
 def best_precision(wanted: str = "auto") -> str:
     """`bf16` or `fp32`: what `auto` means on this machine (bfloat16 where the processor or the GPU multiplies it natively)."""
-    import torch
-
     if wanted != "auto":
         return wanted
-    native = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if native else "fp32"
+    return "bf16" if process.multiplies_bf16() else "fp32"
 
 
 def dtype_of(wanted: str = "auto") -> "torch.dtype":

@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,7 @@ class Training:
         run = Run(Path(self.folder) / self.scenario.name / recipe.name)
         watching = _Watching(recipe.monitor, run, report)
         try:
-            with _runs_in(self.folder):
+            with process.environment("LABKIT_RUNS", str(self.folder)):
                 trainer.train(recipe, self.records, self.scenario, on_step=watching)
             values = [value for row in run.metrics() if (value := measured(row, recipe.monitor)) is not None]
         except Exception:
@@ -134,17 +134,3 @@ class _Watching:
         if value is not None:
             self.count += 1
             self.report(self.count, value)
-
-
-@contextlib.contextmanager
-def _runs_in(folder: str | os.PathLike) -> Iterator[None]:
-    """Meanwhile this process keeps runs in this folder."""
-    had = os.environ.get("LABKIT_RUNS")
-    os.environ["LABKIT_RUNS"] = str(folder)
-    try:
-        yield
-    finally:
-        if had is None:
-            del os.environ["LABKIT_RUNS"]
-        else:
-            os.environ["LABKIT_RUNS"] = had

@@ -17,12 +17,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from labkit.errors import LabError
+from labkit.process import environment
 from labkit.training.search import study as studies
 from labkit.training.search.plan import Plan
 from labkit.training.search.space import Settings, Space
@@ -205,18 +206,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@contextmanager
-def _threads(count: int):
+def _threads(count: int) -> AbstractContextManager[None]:
     """What is started meanwhile computes with so many threads; fewer where the environment asks for fewer."""
-    had = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = str(min(count, int(had)) if had and had.isdigit() else count)
-    try:
-        yield
-    finally:
-        if had is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = had
+    had = os.environ.get("OMP_NUM_THREADS", "")
+    return environment("OMP_NUM_THREADS", str(min(count, int(had)) if had.isdigit() else count))
 
 
 def _worker(plan: Plan, trial: Trial, pipe, stopping) -> None:
