@@ -30,6 +30,7 @@ import intents
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 RANK, EPOCHS, BATCH = 16, 3, 8
+SIDES = ("labkit", "trl", "tuned", "share")
 
 
 def load(rows: int, seed: int):
@@ -237,7 +238,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--quick", action="store_true", help="16 records, one seed, one of TRL's settings")
     arguments.add_argument("--seeds", type=int, default=3)
-    arguments.add_argument("--only", choices=["labkit", "trl", "tuned", "share"], help="one side alone")
+    arguments.add_argument("--only", nargs="+", choices=SIDES, default=SIDES, help="some sides alone")
     arguments.add_argument("--set", action="append", default=[], help="a setting of labkit's recipe, KEY=VALUE")
     arguments.add_argument("--side", help=argparse.SUPPRESS)
     arguments.add_argument("--rows", type=int, default=600)
@@ -258,7 +259,7 @@ def main() -> None:
 
     models.resolve()
     rows, seeds = (16, 1) if chosen.quick else (chosen.rows, chosen.seeds)
-    wanted = ("labkit", "trl", "tuned", "share") if chosen.only is None else (chosen.only,)
+    wanted = chosen.only
     best = (TUNED[2] if chosen.quick else tuned(rows)) if "tuned" in wanted else {}
     found: dict[str, list[dict]] = {"labkit": [], "trl": [], "tuned": []}
     for seed in range(seeds):

@@ -40,6 +40,7 @@ _VIRTUAL = ("prefix", "prompt")
 _PLAIN_NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
 _ATTENTION, _GATED = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
 _TOGETHER = (_ATTENTION, _GATED, ("query", "key", "value"))  # maps of the same states
+_READ_BY = {"input_layernorm": "self_attn", "post_attention_layernorm": "mlp"}  # in a layer of Llama's kind, norms and who reads them
 _SILU = ("SiLU", "SiLUActivation")
 _PATTERNS = ("layers", "layer", "h", "block")
 
@@ -147,24 +148,29 @@ def _fuse(model: "torch.nn.Module") -> None:
     and two more in the gradient, and a norm's takes a dozen passes."""
     from peft.tuners.lora import Linear
 
+    first_of: dict[torch.nn.Module, fused.Adapted] = {}  # the maps that see what enters a module
     for module in model.modules():
         own = {name: child for name, child in module.named_children() if isinstance(child, Linear)}
         together = {names: [own[name] for name in names] for names in _TOGETHER if own.keys() >= set(names)}
-        alone = [[child] for name, child in own.items() if not any(child in maps for maps in together.values())]
         fused_maps = {names: _fuse_maps(maps) for names, maps in together.items()}
-        for maps in alone:
-            _fuse_maps(maps)
+        by_map = {name: _fuse_maps([child]) for name, child in own.items() if not any(child in maps for maps in together.values())}
         for names, adapted in fused_maps.items():
             if names == _ATTENTION and type(module).__name__ in packed_attention.KINDS:
                 module.forward = functools.partial(shared_prefix.attention, module, module.forward, adapted)
             if names == _GATED and type(getattr(module, "act_fn", None)).__name__ in _SILU and hasattr(module, "down_proj"):
-                module.forward = functools.partial(_gated, module, adapted)
+                module.forward = functools.partial(_gated, module, adapted, by_map.get("down_proj"))
+            first_of[module] = adapted
         if type(module).__name__ in _PLAIN_NORMS:
             module.forward = functools.partial(fused.rms_norm, weight=module.weight, eps=module.variance_epsilon)
+    for layer in layers(model):
+        for norm, reader in _READ_BY.items():
+            norm, reader = (getattr(layer, name, None) for name in (norm, reader))
+            if type(norm).__name__ in _PLAIN_NORMS and reader in first_of:
+                norm.forward = functools.partial(norm.forward, then=first_of[reader])
 
 
-def _gated(mlp: "torch.nn.Module", adapted: fused.Adapted, states: "torch.Tensor") -> "torch.Tensor":
-    return mlp.down_proj(fused.gated(adapted.together(states)))
+def _gated(mlp: "torch.nn.Module", adapted: fused.Adapted, then: fused.Adapted | None, states: "torch.Tensor") -> "torch.Tensor":
+    return mlp.down_proj(fused.gated(adapted.together(states), then))
 
 
 def _fuse_maps(maps: list) -> fused.Adapted:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from labkit.training import fused
+from labkit.training import fused, kernels
 
 
 def close(ours, others, tolerance):
@@ -36,6 +36,32 @@ def test_frozen_weights_lie_in_memory_once():
     weight = torch.randn(7, 6)
     maps = fused.Adapted([weight], [None], [torch.nn.Parameter(torch.zeros(3, 6))], [torch.nn.Parameter(torch.zeros(7, 3))], 1.0)
     assert torch.equal(maps.weight(0), weight) and maps.weight(0).data_ptr() != weight.data_ptr()
+
+
+@pytest.mark.parametrize("before", ["norm", "gated"])
+def test_what_is_written_where_the_maps_want_it_is_read_by_one_of_them_as_by_any(before):
+    """Twice by the same maps and once by others: only the first may have the room behind the states."""
+    torch.manual_seed(0)
+    width = {"norm": 6, "gated": 12}[before]
+    maps, others = (fused.Adapted([torch.randn(size, 6)], [None], [torch.nn.Parameter(torch.randn(3, 6))],
+                                  [torch.nn.Parameter(torch.randn(size, 3))], 1.5) for size in (7, 4))
+    weight = torch.rand(6)
+    run = {"norm": lambda states, **then: fused.rms_norm(states, weight, 1e-5, **then), "gated": fused.gated}[before]
+    entered = torch.randn(2, 5, width).requires_grad_()
+    matrices = [entered, *maps.downs, *maps.ups, *others.downs, *others.ups]
+
+    def found(**then):
+        states = run(entered, **then)
+        outputs = [maps(states)[0], others(states)[0], maps(states)[0]]
+        return [states, *outputs, *torch.autograd.grad(sum(each.sin().sum() for each in outputs), matrices)]
+
+    with_room = found(then=maps)
+    assert close(with_room, found(), 1e-5)
+    if kernels.usable(entered):
+        assert run(entered, then=maps).stride(1) == 9  # 6 and the low rank's 3
+        assert run(entered).is_contiguous()
+    assert run(entered, then=fused.Adapted([torch.randn(4, 5)], [None], [torch.nn.Parameter(torch.randn(3, 5))],
+                                           [torch.nn.Parameter(torch.randn(4, 3))], 1.0)).is_contiguous()  # other maps than they say
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])

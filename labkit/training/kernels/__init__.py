@@ -37,9 +37,9 @@ _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", 
 _LEAST_ROWS, _COLUMNS, _MOST_PARTS = 192, (256, 1024), 4  # where dividing gains, measured at two threads
 _NUMBER, _FLOAT, _POINTER = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 _ARGUMENTS = {
-    "norm_forward": [_POINTER, _POINTER, _FLOAT, _POINTER, _POINTER, _NUMBER, _NUMBER],
+    "norm_forward": [_POINTER, _POINTER, _FLOAT, _POINTER, _POINTER, _NUMBER, _NUMBER, _NUMBER],
     "norm_backward": [_POINTER] * 5 + [_NUMBER] * 2,
-    "gated_forward": [_POINTER] * 2 + [_NUMBER] * 2,
+    "gated_forward": [_POINTER] * 2 + [_NUMBER] * 3,
     "gated_backward": [_POINTER] * 3 + [_NUMBER] * 2,
     "spread": [_POINTER] * 7 + [_NUMBER] * 5 + [_FLOAT],
     "spread_backward": [_POINTER] * 7 + [_NUMBER] * 5 + [_FLOAT],

@@ -69,11 +69,11 @@ inline void store(const float *__restrict from, T *__restrict to, int64_t count)
 }
 
 template <typename T>
-void norm_forward(const T *x, const T *weight, float eps, T *out, float *rate, int64_t rows, int64_t size) {
+void norm_forward(const T *x, const T *weight, float eps, T *out, float *rate, int64_t rows, int64_t size, int64_t stride) {
 #pragma omp parallel for schedule(static)
     for (int64_t row = 0; row < rows; row++) {
         const T *in = x + row * size;
-        T *to = out + row * size;
+        T *to = out + row * stride;
         float sum = 0;
         for (int64_t i = 0; i < size; i++) sum += up(in[i]) * up(in[i]);
         float scale = 1.0f / std::sqrt(sum / size + eps);
@@ -96,7 +96,7 @@ void norm_backward(const T *gradient, const T *x, const T *weight, const float *
 }
 
 template <typename T>
-void gated_forward(const T *both, T *out, int64_t rows, int64_t size) {
+void gated_forward(const T *both, T *out, int64_t rows, int64_t size, int64_t stride) {
 #pragma omp parallel for schedule(static)
     for (int64_t row = 0; row < rows; row++) {
         const T *in = both + row * 2 * size;
@@ -107,7 +107,7 @@ void gated_forward(const T *both, T *out, int64_t rows, int64_t size) {
             load(in + size + at, value, count);
 #pragma omp simd
             for (int64_t i = 0; i < count; i++) found[i] = gate[i] * sigmoid(gate[i]) * value[i];
-            store(found, out + row * size + at, count);
+            store(found, out + row * stride + at, count);
         }
     }
 }
@@ -293,13 +293,15 @@ struct Matrix {
 }  // namespace
 
 #define FOR_TYPE(T, NAME)                                                                                                             \
-    void norm_forward_##NAME(const T *x, const T *w, float eps, T *out, float *rate, int64_t rows, int64_t size) {                  \
-        norm_forward(x, w, eps, out, rate, rows, size);                                                                             \
-    }                                                                                                                               \
+    void norm_forward_##NAME(const T *x, const T *w, float eps, T *out, float *rate, int64_t rows, int64_t size, int64_t stride) {    \
+        norm_forward(x, w, eps, out, rate, rows, size, stride);                                                                       \
+    }                                                                                                                                 \
     void norm_backward_##NAME(const T *g, const T *x, const T *w, const float *rate, T *out, int64_t rows, int64_t size) {          \
         norm_backward(g, x, w, rate, out, rows, size);                                                                              \
     }                                                                                                                               \
-    void gated_forward_##NAME(const T *both, T *out, int64_t rows, int64_t size) { gated_forward(both, out, rows, size); }          \
+    void gated_forward_##NAME(const T *both, T *out, int64_t rows, int64_t size, int64_t stride) {                                    \
+        gated_forward(both, out, rows, size, stride);                                                                                 \
+    }                                                                                                                                 \
     void gated_backward_##NAME(const T *g, const T *both, T *out, int64_t rows, int64_t size) {                                     \
         gated_backward(g, both, out, rows, size);                                                                                   \
     }                                                                                                                               \
