@@ -6,6 +6,7 @@ Contrastive objectives look at all embeddings of a batch at once; where the batc
 """
 
 import dataclasses
+import functools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LabError
 from labkit.models import BaseModel
-from labkit.training import heads, masters, methods, precision
+from labkit.training import fused, heads, masters, methods, precision
 from labkit.training.examples import batches
 from labkit.training.learner import Passed
 from labkit.training.noise import Noise, embedding_of
@@ -133,10 +134,12 @@ class Encoder:
         texts += [(tokens, (0,) * len(tokens)) for example in examples for tokens in example.others]
         names = rows + [row + _FURTHER * number for row, example in zip(rows, examples, strict=True)
                         for number in range(1, len(example.others) + 1)]
-        parts = passes.parts([len(tokens) for tokens, _ in texts], self.micro_tokens)
+        lengths = [len(tokens) for tokens, _ in texts]
+        parts = passes.parts(lengths, self.micro_tokens)
+        fits = passes.padded(lengths, parts) <= self.micro_tokens
         pick = lambda values, places: [values[place] for place in places]  # noqa: E731
         embed = lambda places: self.model.embed(self._batch(pick(texts, places), pick(names, places), index))  # noqa: E731
-        return self.losses.contrastive(embed, parts, examples, self.model, self.recipe.seed * 1_000_003 + index)
+        return self.losses.contrastive(embed, parts, fits, examples, self.model, self.recipe.seed * 1_000_003 + index)
 
     def _batch(self, texts: "list[tuple[tuple[int, ...], tuple[int, ...]]]", rows: list[int], index: int) -> "dict[str, torch.Tensor]":
         batch = passes.collate(texts, self.device)
@@ -219,6 +222,11 @@ def _set_dropout(trunk: "torch.nn.Module", probability: float) -> None:
     for module in trunk.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = probability
+            module.forward = functools.partial(_drop, module)
         for name in ("dropout_prob", "attention_dropout"):  # modules that call the function of their own accord
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, probability)
+
+
+def _drop(module: "torch.nn.Module", states: "torch.Tensor") -> "torch.Tensor":
+    return fused.dropout(states, module.p) if module.training else states

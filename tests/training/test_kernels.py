@@ -166,3 +166,25 @@ def test_no_compiler_is_no_library(monkeypatch, tmp_path):
     monkeypatch.setenv("LABKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", "")
     assert kernels.compiled() is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_drops_its_share_and_its_gradient_the_same_places(dtype):
+    torch.manual_seed(0)
+    states = (torch.rand(500, 400) + 0.5).to(dtype).requires_grad_()
+    for probability in (0.1, 0.6):
+        torch.manual_seed(1)
+        found = fused.dropout(states, probability)
+        kept = found != 0
+        assert torch.allclose(found[kept].float(), states[kept].float() / (1 - probability), rtol=1e-6 if dtype is torch.float32 else 1e-2)
+        assert (1 - kept.float().mean()).item() == pytest.approx(probability, abs=0.005)  # its standard deviation: 0.0011
+        for along in (0, 1):  # no row and no column is treated apart
+            assert (1 - kept.float().mean(along) - probability).abs().max() < 6 * (probability * (1 - probability) / 400) ** 0.5
+        neighbours = (kept[:, 1:] & kept[:, :-1]).float().mean().item()
+        assert neighbours == pytest.approx((1 - probability) ** 2, abs=0.01)
+        (gradient,) = torch.autograd.grad(found.sum(), states)
+        assert torch.equal(gradient != 0, kept) and (gradient[kept] * (1 - probability) - 1).abs().max() < 1e-2
+        torch.manual_seed(1)
+        assert torch.equal(fused.dropout(states, probability), found)
+        assert not torch.equal(fused.dropout(states, probability), found)  # the next draw is another
+    assert torch.equal(fused.dropout(states, 0.0), states)

@@ -6,6 +6,7 @@
              https://arxiv.org/abs/2104.09864) and laid out for attention's products
     carry    attention's outputs back to packed tokens, or their gradients to the heads
     softmax  over shared keys and a row's own up to the query's place
+    dropout  with numbers that follow from a seed and the place, so that no mask is kept
 
 PyTorch takes five to fifteen passes for each of these. The file is compiled with the machine's C++ compiler for its processor, once (three
 seconds), into the virtual environment. Where that cannot be, or the tensors are on a GPU, `usable` says so, and callers compute with
@@ -41,6 +42,7 @@ _ARGUMENTS = {
     "norm_backward": [_POINTER] * 5 + [_NUMBER] * 2,
     "gated_forward": [_POINTER] * 2 + [_NUMBER] * 3,
     "gated_backward": [_POINTER] * 3 + [_NUMBER] * 2,
+    "dropout": [_POINTER] * 2 + [_NUMBER] * 3 + [_FLOAT],
     "spread": [_POINTER] * 7 + [_NUMBER] * 5 + [_FLOAT],
     "spread_backward": [_POINTER] * 7 + [_NUMBER] * 5 + [_FLOAT],
     "carry": [_POINTER] * 3 + [_NUMBER] * 6,

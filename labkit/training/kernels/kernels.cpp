@@ -290,6 +290,27 @@ struct Matrix {
     ~Matrix() { torch.destroy(handle); }
 };
 
+// A number from 0 to 2^32 - 1 for each place, as if drawn: an integer hash of 32 bits by two multiplications.
+inline uint32_t drawn(uint32_t place, uint32_t seed) {
+    uint32_t x = place * 0x9E3779B1u ^ seed;
+    x = (x ^ (x >> 16)) * 0x7FEB352Du;
+    x = (x ^ (x >> 15)) * 0x846CA68Bu;
+    return x ^ (x >> 16);
+}
+
+template <typename T>
+void dropout(const T *x, T *out, int64_t count, uint32_t seed, uint32_t threshold, float scale) {
+#pragma omp parallel for schedule(static)
+    for (int64_t at = 0; at < count; at += PIECE) {
+        int64_t own = count - at < PIECE ? count - at : PIECE;
+        float found[PIECE];
+        load(x + at, found, own);
+#pragma omp simd
+        for (int64_t i = 0; i < own; i++) found[i] = drawn((uint32_t)(at + i), seed) >= threshold ? found[i] * scale : 0.0f;
+        store(found, out + at, own);
+    }
+}
+
 }  // namespace
 
 #define FOR_TYPE(T, NAME)                                                                                                             \
@@ -305,6 +326,9 @@ struct Matrix {
     void gated_backward_##NAME(const T *g, const T *both, T *out, int64_t rows, int64_t size) {                                     \
         gated_backward(g, both, out, rows, size);                                                                                   \
     }                                                                                                                               \
+    void dropout_##NAME(const T *x, T *out, int64_t count, int64_t seed, int64_t threshold, float scale) {                            \
+        dropout(x, out, count, (uint32_t)seed, (uint32_t)threshold, scale);                                                           \
+    }                                                                                                                                 \
     void spread_##NAME(T *qkv, const T *cos, const T *sin, const int64_t *token, T *q, T *k, T *v, int64_t rows, int64_t widest,    \
                        int64_t heads, int64_t group, int64_t size, float scale) {                                                   \
         spread<false>(qkv, cos, sin, token, q, k, v, rows, widest, heads, group, size, scale);                                      \

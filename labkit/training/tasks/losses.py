@@ -159,13 +159,14 @@ class HeadLosses:
             balance[places] = multitask.gradient_norm_step(balance[places], norms[places].to(device), losses[places].to(device),
                                                            first[places])
 
-    def contrastive(self, embed: "Callable[[list[int]], torch.Tensor]", parts: list[list[int]], examples: Sequence[Example],
-                    model: "torch.nn.Module", seed: int) -> float:
+    def contrastive(self, embed: "Callable[[list[int]], torch.Tensor]", parts: list[list[int]], fits: bool,
+                    examples: Sequence[Example], model: "torch.nn.Module", seed: int) -> float:
         """The batch's contrastive loss (and cross-entropy beside it, where the recipe gives the contrastive one a weight), there and back.
 
         Args:
             embed: gives embeddings of texts by their places: the examples' own first, then their further texts in order.
             parts: places of all texts, in parts that go through the model at once.
+            fits: whether what all parts leave for the way back fits into memory together.
         """
         import torch
 
@@ -183,8 +184,8 @@ class HeadLosses:
             plain = self.combined({name: value / weights[name] for name, value in sums.items()}, model, dict.fromkeys(sums, 1.0))
             return plain + self.recipe.contrastive_weight * loss
 
-        if len(parts) == 1:
-            loss = objective(embed(parts[0]))
+        if fits:
+            loss = objective(torch.cat([embed(part) for part in parts]))
             loss.backward()
             return loss.item()
         return cached_gradients(embed, parts, objective).item()

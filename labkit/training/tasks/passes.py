@@ -9,17 +9,29 @@ if TYPE_CHECKING:
     import torch
 
 _PASS_TOKENS = 16384
+_PADDING, _TEXTS = 128, 8  # tokens of padding that a part may have before it ends, and how many texts it has a multiple of
 _STEP = 8  # tokens: batches are padded to a multiple, so that kernels compiled for one shape serve many (see `shared_prefix`)
 
 
 def parts(lengths: list[int], micro_tokens: int) -> list[list[int]]:
-    """Places of texts of these lengths in parts of at most `micro_tokens` tokens, padding counted, at least one text each; short first."""
+    """Places of texts of these lengths in parts of at most `micro_tokens` tokens, padding counted, at least one text each; short first.
+
+    A part ends where the next text would cost much padding, but at whole eights of texts only: with few different sizes, kernels that are
+    compiled for one serve many. (Banking77, 128 texts: 2,000 tokens, 7,200 with padding in one part, 2,700 so.)
+    """
     found: list[list[int]] = []
     for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
-        if not found or (len(found[-1]) + 1) * lengths[place] > micro_tokens:
+        count = len(found[-1]) if found else 0
+        wasted = sum(lengths[place] - lengths[other] for other in found[-1]) if found else 0
+        if not found or (count + 1) * lengths[place] > micro_tokens or (wasted > _PADDING and count % _TEXTS == 0):
             found.append([])
         found[-1].append(place)
     return found
+
+
+def padded(lengths: list[int], places: list[list[int]]) -> int:
+    """Tokens that go through the model for these parts, padding counted."""
+    return sum(len(part) * max(lengths[place] for place in part) for part in places)
 
 
 def collate(texts: "list[tuple[tuple[int, ...], tuple[int, ...]]]", device: str = "cpu") -> "dict[str, torch.Tensor]":
