@@ -20,12 +20,14 @@ def parts(lengths: list[int], micro_tokens: int) -> list[list[int]]:
     compiled for one serve many. (Banking77, 128 texts: 2,000 tokens, 7,200 with padding in one part, 2,700 so.)
     """
     found: list[list[int]] = []
+    count = tokens = 0  # of the last part
     for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
-        count = len(found[-1]) if found else 0
-        wasted = sum(lengths[place] - lengths[other] for other in found[-1]) if found else 0
-        if not found or (count + 1) * lengths[place] > micro_tokens or (wasted > _PADDING and count % _TEXTS == 0):
+        length = lengths[place]
+        if not found or (count + 1) * length > micro_tokens or (count % _TEXTS == 0 and count * length - tokens > _PADDING):
             found.append([])
+            count = tokens = 0
         found[-1].append(place)
+        count, tokens = count + 1, tokens + length
     return found
 
 
