@@ -179,7 +179,7 @@ def drawn(source: Source, seed: int) -> tuple[Pairs, Pairs]:
     return train, rest[:HELD_OUT_TEN]
 
 
-def trained(name: str, train: Pairs, test: Pairs, intents: list[str], settings: dict[str, Any], seed: int, quick: bool,
+def trained(name: str, train: Pairs, test: Pairs, labels: list[str], settings: dict[str, Any], seed: int, quick: bool,
             with_nearest: bool = False) -> tuple[dict[str, list[str]], float]:
     """What a run with these settings says of the test texts, by its own head, by logistic regression on its embedding beside the base's,
     and by that together with the nearest examples; and the seconds of training: loading, fitting heads and saving included."""
@@ -189,27 +189,22 @@ def trained(name: str, train: Pairs, test: Pairs, intents: list[str], settings: 
     from labkit.training import nearest, predictor, presets, trainer
     from labkit.training.tasks.formats import TaskData
 
-    rows = Dataset.from_dict({"text": [text for text, _ in train], "label": [intents.index(intent) for _, intent in train]})
-    data = TaskData("banking77", "classify", {"train": rows}, tuple(intents), ("accuracy",), "PolyAI", "CC-BY-4.0")
+    rows = Dataset.from_dict({"text": [text for text, _ in train], "label": [labels.index(intent) for _, intent in train]})
+    data = TaskData("banking77", "classify", {"train": rows}, tuple(labels), ("accuracy",), "PolyAI", "CC-BY-4.0")
     recipe = presets.of_data(data, **{"name": name, "seed": seed, **settings, **({"epochs": 2} if quick else {})})
     began = time.perf_counter()
     tuned = predictor.load(trainer.train_task(recipe, data))
-    took = time.perf_counter() - began
     texts = [text for text, _ in train + test]
-    said = {OWN: [each["label"]["value"] for each in tuned.predict(texts[len(train):])]}
-    began = time.perf_counter()
     vectors = np.concatenate([unit(each.embed(texts)) for each in (tuned, predictor.untrained(tuned))], axis=1)
     fitted = regression(vectors, train)
-    said[BESIDE] = fitted.predict(vectors[len(train):]).tolist()
-    took += time.perf_counter() - began
+    said = {BESIDE: fitted.predict(vectors[len(train):]).tolist()}
     if with_nearest:
-        began = time.perf_counter()
         states = tuned.tokens(texts)
         examples = nearest.of(states[:len(train)], [intent for _, intent in train])
         both = fitted.predict_log_proba(vectors[len(train):]) + NEAREST_COUNTS * nearest.log_probabilities(examples, states[len(train):])
         said[NEAREST] = [examples.names[place] for place in both.argmax(1)]
-        took += time.perf_counter() - began
-    return said, took
+    took = time.perf_counter() - began
+    return {OWN: [each["label"]["value"] for each in tuned.predict(texts[len(train):])], **said}, took
 
 
 def frozen(train: Pairs, test: Pairs) -> list[str]:

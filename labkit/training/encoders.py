@@ -1,8 +1,8 @@
 """An encoder that learns: heads on a shared trunk, with cross-entropy, contrastive objectives, or both.
 
 Every loss is a sum over the whole batch divided by the whole batch's weight, so that padding, micro-batches and processes do not change it.
-Contrastive objectives look at all embeddings of a batch at once; where the batch goes through in parts, their gradients are cached
-(`objectives.contrastive.cached_gradients`), which is exact too.
+Contrastive objectives look at all embeddings of a batch at once; where its parts do not fit into memory together, their gradients are
+cached (`objectives.caching.cached_gradients`), which is exact too.
 """
 
 import dataclasses

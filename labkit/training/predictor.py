@@ -77,15 +77,9 @@ class Predictor:
 
     def tokens(self, inputs: Sequence[str]) -> "list[np.ndarray]":
         """The last states of each text's tokens, float32 (tokens, hidden) each, for `nearest`; texts that are too long lose their end."""
-        import torch
-
         examples = self._texts([_text(value, place) for place, value in enumerate(inputs)], [])
-        found: list[Any] = [None] * len(examples)
-        with torch.inference_mode():
-            for places, batch in passes.batches(examples, str(next(self.model.parameters()).device)):
-                for place, states in zip(places, self.model.states(batch).float().cpu().numpy(), strict=True):
-                    found[place] = states[: len(examples[place].tokens)]
-        return found
+        device = str(next(self.model.parameters()).device)
+        return passes.run(self.model, examples, device, call=lambda batch: {"": self.model.states(batch)}).get("", [])
 
     def answers(self, records: "Dataset") -> list[dict[str, Any]]:
         """What the heads of a scenario's run say of its records, as `evaluation.metrics` takes it: rows `id`, `answer`, `complete`, and

@@ -1,6 +1,6 @@
 """Examples through an encoder: padded batches of similar length, and the outputs of all of them without gradients."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from labkit.training.tasks.task import Example, Outputs
@@ -49,8 +49,13 @@ def collate(texts: "list[tuple[tuple[int, ...], tuple[int, ...]]]", device: str 
     return {name: value.to(device) for name, value in batch.items()}
 
 
-def run(model: "torch.nn.Module", examples: list[Example], device: str = "cpu", pass_tokens: int = _PASS_TOKENS) -> Outputs:
-    """The outputs of every head for every example, and the embeddings under "", as float32 arrays in the order of the examples."""
+def run(model: "torch.nn.Module", examples: list[Example], device: str = "cpu", pass_tokens: int = _PASS_TOKENS,
+        call: "Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] | None" = None) -> Outputs:
+    """The outputs of every head for every example, and the embeddings under "", as float32 arrays in the order of the examples.
+
+    Args:
+        call: what is asked of the model for a batch, in place of its own `forward`.
+    """
     import torch
 
     found: Outputs = {}
@@ -58,8 +63,9 @@ def run(model: "torch.nn.Module", examples: list[Example], device: str = "cpu", 
     model.eval()
     try:
         with torch.inference_mode():
-            for places, batch in batches(examples, device, pass_tokens):
-                for name, values in model(batch).items():
+            for places in parts([len(example.tokens) for example in examples], pass_tokens):
+                batch = collate([(examples[place].tokens, examples[place].segments) for place in places], device)
+                for name, values in (call or model)(batch).items():
                     kept = found.setdefault(name, [None] * len(examples))
                     for place, value in zip(places, values.float().cpu().numpy(), strict=True):
                         whole = value.ndim == 1
@@ -67,10 +73,3 @@ def run(model: "torch.nn.Module", examples: list[Example], device: str = "cpu", 
     finally:
         model.train(was)
     return found
-
-
-def batches(examples: list[Example], device: str = "cpu",
-            pass_tokens: int = _PASS_TOKENS) -> "Iterator[tuple[list[int], dict[str, torch.Tensor]]]":
-    """Padded batches over all examples, of similar length, with their places."""
-    for places in parts([len(example.tokens) for example in examples], pass_tokens):
-        yield places, collate([(examples[place].tokens, examples[place].segments) for place in places], device)

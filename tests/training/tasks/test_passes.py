@@ -9,7 +9,8 @@ from labkit.training.tasks import passes
 
 @pytest.mark.parametrize("most", [1, 60, 400, 10**6])
 def test_every_text_is_in_one_part_that_is_not_too_large(most):
-    lengths = [random.Random(0).randint(3, 90) for _ in range(101)]
+    draw = random.Random(0)
+    lengths = [draw.randint(3, 90) for _ in range(101)]
     parts = passes.parts(lengths, most)
     assert sorted(place for part in parts for place in part) == list(range(101))
     assert all(len(part) == 1 or len(part) * max(lengths[place] for place in part) <= most for part in parts)
