@@ -11,8 +11,8 @@ Full: every training text. Ten-shot: ten examples an intent, drawn by seed, and 
 same draws a model is fine-tuned by cross-entropy, and one by supervised contrastive learning (Khosla et al. 2020,
 https://arxiv.org/abs/2004.11362). The head of the second is logistic regression (as in SetFit, Tunstall et al. 2022,
 https://arxiv.org/abs/2209.11055) on the tuned embedding and the untuned one side by side, together with the nearest examples token by token
-(`labkit.training.nearest`): the sum of both sides' log probabilities, the second's times 0.7. What cross-entropy's encoder comes to with
-these same heads stands in `detail`, and logistic regression on the encoder as it comes.
+(`labkit.training.nearest`, rare tokens counting more): the sum of both sides' log probabilities, the second's times 0.7. What
+cross-entropy's encoder comes to with these same heads stands in `detail`, and logistic regression on the encoder as it comes.
 
 Claims, the last line's JSON:
     full_accuracy                      share of the test texts named right after training on all data; the seconds stand in `detail`
@@ -199,9 +199,10 @@ def trained(name: str, train: Pairs, test: Pairs, labels: list[str], settings: d
     fitted = regression(vectors, train)
     said = {BESIDE: fitted.predict(vectors[len(train):]).tolist()}
     if with_nearest:
-        states = tuned.tokens(texts)
-        examples = nearest.of(states[:len(train)], [intent for _, intent in train])
-        both = fitted.predict_log_proba(vectors[len(train):]) + NEAREST_COUNTS * nearest.log_probabilities(examples, states[len(train):])
+        states, numbers = tuned.tokens(texts), tuned.token_numbers(texts)
+        examples = nearest.of(states[:len(train)], [intent for _, intent in train], numbers[:len(train)])
+        near = nearest.log_probabilities(examples, states[len(train):], numbers[len(train):])
+        both = fitted.predict_log_proba(vectors[len(train):]) + NEAREST_COUNTS * near
         said[NEAREST] = [examples.names[place] for place in both.argmax(1)]
     took = time.perf_counter() - began
     return {OWN: [each["label"]["value"] for each in tuned.predict(texts[len(train):])], **said}, took

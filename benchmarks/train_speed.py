@@ -30,6 +30,7 @@ import intents
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 RANK, EPOCHS, BATCH = 16, 3, 8
+STEADY_SECONDS = 0.33
 SIDES = ("labkit", "trl", "tuned", "share")
 
 
@@ -137,7 +138,8 @@ def matmul_share(rows: int, seed: int) -> dict:
     """How much of a step of LoRA on all layers its matrix products would take at the machine's best bfloat16 rate, in this process.
     Rate and steps are measured in turn: a shared machine's rate halves and doubles within a minute. The same few batches go through
     twice, and the second time counts: a length of sequence that comes for the first time costs 20 ms a product for its compilation, once a
-    training (`with_new_shapes` beside it)."""
+    training (`with_new_shapes` beside it). `of_steady_rate`: the same against what the machine multiplies over a third of a second,
+    the larger of before and after the step; single products are faster than any work that lasts."""
     import torch
 
     from labkit import models, records
@@ -151,16 +153,21 @@ def matmul_share(rows: int, seed: int) -> dict:
     base = models.resolve()
     squares = [torch.randn(2, size, size).bfloat16() for size in (512, 1024, 2048)]
 
-    def best_rate() -> float:
-        found = 0.0
-        for left, right in squares:
+    def measured() -> tuple[float, float]:
+        """The best rate of a dozen products, and the mean one of products that go on for a third of a second."""
+        best, (left, right) = 0.0, squares[-1]
+        for each in squares:
             for _ in range(4):
                 at = time.perf_counter()
-                left @ right
-                found = max(found, 2 * len(left) ** 3 / (time.perf_counter() - at))
-        return found
+                each[0] @ each[1]
+                best = max(best, 2 * each.shape[1] ** 3 / (time.perf_counter() - at))
+        began, count = time.perf_counter(), 0
+        while (spent := time.perf_counter() - began) < STEADY_SECONDS:
+            left @ right
+            count += 1
+        return best, count * 2 * len(left) ** 3 / spent
 
-    best_rate()
+    measured()
     found, rates = [], []
     for batch in (8, 32, 64, 128) if rows > 128 else (8,):
         recipe = Recipe(scenario="speed", rank=RANK, alpha=2 * RANK, batch_size=batch, layers=0, token_drop=0.0, precision="bf16",
@@ -170,18 +177,20 @@ def matmul_share(rows: int, seed: int) -> dict:
         plan = learner.plan()
         shares = []
         for _ in ("new shapes", "known shapes"):
-            taken, before = [], best_rate()
+            taken, before = [], measured()
             for index, (_, places) in enumerate(plan[:6]):
                 at = time.perf_counter()
                 learner.step(places, index, World())
-                seconds, after = time.perf_counter() - at, best_rate()
+                seconds, after = time.perf_counter() - at, measured()
                 learner.drop_gradients()
-                taken.append(flops(learner, places) / max(before, after) / seconds)
-                rates.append(max(before, after))
+                rates.append([max(pair) for pair in zip(before, after, strict=True)])
+                taken.append([flops(learner, places) / rate / seconds for rate in rates[-1]])
                 before = after
-            shares.append(round(statistics.median(taken), 4))
-        found.append({"batch": batch, "share": shares[1], "with_new_shapes": shares[0]})
-    return {"matmul_share": max(each["share"] for each in found), "gflops": round(statistics.median(rates) / 1e9, 1), "by_batch": found,
+            shares.append([round(statistics.median(each), 4) for each in zip(*taken, strict=True)])
+        (with_new, _), (share, steady) = shares
+        found.append({"batch": batch, "share": share, "with_new_shapes": with_new, "of_steady_rate": steady})
+    best, steady = (round(statistics.median(each) / 1e9, 1) for each in zip(*rates, strict=True))
+    return {"matmul_share": max(each["share"] for each in found), "gflops": best, "steady_gflops": steady, "by_batch": found,
             "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
 
 

@@ -81,6 +81,10 @@ class Predictor:
         device = str(next(self.model.parameters()).device)
         return passes.run(self.model, examples, device, call=lambda batch: {"": self.model.states(batch)}).get("", [])
 
+    def token_numbers(self, inputs: Sequence[str]) -> list[tuple[int, ...]]:
+        """Which tokens these are, by their numbers in the vocabulary."""
+        return [tuple(each.tokens) for each in self._texts([_text(value, place) for place, value in enumerate(inputs)], [])]
+
     def answers(self, records: "Dataset") -> list[dict[str, Any]]:
         """What the heads of a scenario's run say of its records, as `evaluation.metrics` takes it: rows `id`, `answer`, `complete`, and
         `scores`, the probability of each label. Fields that the run has not learned are not there."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labkit.training import kernels, packed_attention
-from labkit.training.packed_attention import Block, Group
+from labkit.training.packed_attention import Group, Heads, Plan
 
 if TYPE_CHECKING:
     import torch
@@ -65,9 +65,10 @@ def run(decoder: "torch.nn.Module", groups: list[Rows]) -> "list[torch.Tensor]":
     places = [layout.own + place for layout, group in zip(layouts, groups, strict=True)
               for place in (range(len(group.states)) if group.wanted is None else group.wanted)]
     chosen = _Chosen(places, count, packed[0].device)
+    positions = torch.cat([*(layout.positions for layout in layouts), nowhere])[None]
     with _attention(decoder), _only(chosen, decoder.layers[-1]):
         found = decoder(inputs_embeds=torch.cat([*packed, filling])[None], use_cache=False, labkit_layouts=layouts,
-                        position_ids=torch.cat([*(layout.positions for layout in layouts), nowhere])[None]).last_hidden_state[0]
+                        labkit_plan=Plan([layout.group for layout in layouts]), position_ids=positions).last_hidden_state[0]
     wanted = [len(group.states) if group.wanted is None else len(group.wanted) for group in groups]
     return list(chosen.take(found)[: len(places)].split(wanted))
 
@@ -148,8 +149,7 @@ class _Layout:
         self.padded = torch.where(kept, token, 0).flatten()  # the token of each padded place
         self.packed = self.kept.nonzero()[:, 0]                               # the padded place of each token
         own = place.expand_as(kept)[kept] + prefix if positions is None else positions
-        rows = Block(torch.where(kept, token + self.own, -1).flatten(), self.rows, self.widest)
-        self.group = Group(Block(torch.arange(start, start + prefix, device=device), 1, prefix) if prefix else None, rows)
+        self.group = Group(start, prefix, lengths)
         self.positions = torch.cat([torch.arange(prefix, device=device), own])  # rotary, int64 (prefix + tokens,)
 
     def pad(self, states: "torch.Tensor") -> "torch.Tensor":
@@ -201,18 +201,17 @@ def attention(module: "torch.nn.Module", plain: Callable, maps: "fused.Adapted",
               position_embeddings: "tuple[torch.Tensor, torch.Tensor]", **others) -> "tuple[torch.Tensor, None]":
     """The forward of an attention module whose queries, keys and values are `maps`: by `packed_attention` within `run` where that can be,
     else `plain`, the module's own."""
-    layouts = others.get("labkit_layouts")
+    plan = others.get("labkit_plan")
     dropout = module.training and module.attention_dropout
     cos, sin = (table[0] for table in position_embeddings)
     windows = getattr(module, "sliding_window", None) or getattr(module.config, "sliding_window", None)
-    able = (layouts and kernels.usable(hidden_states) and not dropout and not windows
+    able = (plan and kernels.usable(hidden_states) and not dropout and not windows
             and cos.shape[-1] == module.head_dim and cos.dtype == hidden_states.dtype)
     if not able:
         return plain(hidden_states=hidden_states, position_embeddings=position_embeddings, **others)
     sizes = maps.sizes
-    heads = packed_attention.Heads(sizes[1] // module.head_dim, sizes[0] // sizes[1], module.head_dim, module.scaling)
-    found = packed_attention.attend(maps.together(hidden_states)[0], cos.contiguous(), sin.contiguous(),
-                                    [layout.group for layout in layouts], heads)
+    heads = Heads(sizes[1] // module.head_dim, sizes[0] // sizes[1], module.head_dim, module.scaling)
+    found = packed_attention.attend(maps.together(hidden_states)[0], cos, sin, plan, heads)
     return module.o_proj(found[None]), None
 
 

@@ -1,12 +1,13 @@
 """The compiled kernels against PyTorch: values and gradients, what is not a number, and a machine without a compiler."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
 from labkit.training import fused, kernels, packed_attention
-from labkit.training.packed_attention import Block, Group, Heads
+from labkit.training.packed_attention import Group, Heads, Plan
 
 pytestmark = pytest.mark.skipif(kernels.compiled() is None, reason="NO C++ COMPILER: the kernels were not tried")
 HEADS = Heads(count=2, group=3, size=16, scale=0.25)
@@ -78,34 +79,53 @@ def plain_attention(qkv, cos, sin, rows, heads):
 
 
 def laid_out(sections):
-    """Groups, rows (as `plain_attention` takes them), positions and the number of tokens, for sections of (prefix, lengths of rows)."""
+    """The plan, rows (as `plain_attention` takes them), positions and the number of tokens, for sections of (prefix, lengths of rows)."""
     groups, rows, positions, start = [], [], [], 0
     for prefix, lengths in sections:
-        shared, own, widest = list(range(start, start + prefix)), start + prefix, max(lengths) + 1
-        token = torch.full((len(lengths), widest), -1)
+        groups.append(Group(start, prefix, lengths))
+        shared, own = list(range(start, start + prefix)), start + prefix
         positions += range(prefix)
-        for row, length in enumerate(lengths):
-            token[row, :length] = torch.arange(own, own + length)
+        for length in lengths:
             rows.append(shared + list(range(own, own + length)))
             positions += range(prefix, prefix + length)
             own += length
-        groups.append(Group(Block(torch.tensor(shared), 1, prefix) if prefix else None, Block(token.flatten(), len(lengths), widest)))
         start = own
-    return groups, rows, positions, start
+    return Plan(groups), rows, positions, start
+
+
+def of_sections(sections, size, dtype):
+    """The plan, rows, queries with keys and values, cos and sin; three more tokens fill the sequence up."""
+    plan, rows, positions, count = laid_out(sections)
+    torch.manual_seed(1)
+    qkv = torch.randn(count + 3, HEADS.count * (HEADS.group + 2) * size).to(dtype)
+    angles = torch.tensor(positions + [0] * 3)[:, None] * torch.rand(size // 2)
+    cos, sin = (torch.cat([table, table], -1).to(dtype) for table in (angles.cos(), angles.sin()))
+    return plan, rows, qkv, cos, sin
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("sections", [[(0, [1])], [(0, [5, 2, 3])], [(4, [3])], [(3, [2, 6, 1]), (5, [4, 4]), (0, [2])]])
-def test_packed_attention(dtype, sections):
-    groups, rows, positions, count = laid_out(sections)
-    torch.manual_seed(1)
-    qkv = torch.randn(count + 3, HEADS.count * (HEADS.group + 2) * HEADS.size).to(dtype)  # three tokens fill the sequence up
-    angles = torch.tensor(positions + [0] * 3)[:, None] * torch.rand(HEADS.size // 2)
-    cos, sin = (torch.cat([table, table], -1).to(dtype) for table in (angles.cos(), angles.sin()))
-    found = both(lambda x: packed_attention.attend(x, cos, sin, groups, HEADS), qkv)
-    wanted = both(lambda x: plain_attention(x, cos.float(), sin.float(), rows, HEADS), qkv)
+@pytest.mark.parametrize("size", [16, 6, 24])
+@pytest.mark.parametrize("sections", [[(0, [1])], [(0, [5, 2, 3])], [(4, [3])], [(3, [2, 6, 1]), (5, [4, 4]), (0, [2])],
+                                      [(37, [70, 1, 33])], [(2, [3] * 40)]])
+def test_packed_attention(dtype, size, sections):
+    heads = dataclasses.replace(HEADS, size=size)
+    plan, rows, qkv, cos, sin = of_sections(sections, size, dtype)
+    found = both(lambda x: packed_attention.attend(x, cos, sin, plan, heads), qkv)
+    wanted = both(lambda x: plain_attention(x, cos.float(), sin.float(), rows, heads), qkv)
     near(found, wanted, dtype)
-    assert not found[0][count:].any() and not found[1][count:].any()
+    assert not found[0][-3:].any() and not found[1][-3:].any()
+
+
+def test_packed_attention_is_the_same_however_many_threads():
+    plan, _, qkv, cos, sin = of_sections([(9, [7, 30, 12] * 9), (0, [40])], HEADS.size, torch.bfloat16)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(both(lambda x: packed_attention.attend(x, cos, sin, plan, HEADS), qkv))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, other) for each in found[1:] for one, other in zip(found[0], each, strict=True))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -131,11 +151,11 @@ def test_what_is_not_a_number_is_not_lost(value):
     states[1, 5] = value
     assert not torch.isfinite(fused.rms_norm(states, torch.ones(32), 1e-5)[1]).all()
     assert not torch.isfinite(fused.gated(states)[1]).all()
-    groups, _, _, count = laid_out([(2, [3, 1])])
+    plan, _, _, count = laid_out([(2, [3, 1])])
     qkv = torch.ones(count, HEADS.count * (HEADS.group + 2) * HEADS.size)
     qkv[3, 0] = math.nan
     table = torch.ones(count, HEADS.size)
-    assert torch.isnan(packed_attention.attend(qkv, table, table, groups, HEADS)[3]).any()
+    assert torch.isnan(packed_attention.attend(qkv, table, table, plan, HEADS)[3]).any()
 
 
 def test_without_a_compiler_training_goes_on_with_pytorch(monkeypatch, tmp_path):

@@ -67,7 +67,8 @@ def test_the_saved_adapter_gives_the_reported_loss_in_plain_peft(tiny_base, smal
 
 
 def test_training_lowers_the_loss(tiny_base, small_records, small_scenario):
-    recipe = recipe_of(tiny_base, epochs=15, learning_rate=0.1, layers=0, rank=8, label_weight=1.0)
+    # At this rate the last bit of a gradient decides how far 15 epochs come (0.15 to 0.25 over seeds and ways of computing); 25 come further.
+    recipe = recipe_of(tiny_base, epochs=25, learning_rate=0.1, layers=0, rank=8, label_weight=1.0)
     run = trainer.train(recipe, small_records, small_scenario)
     rows = run.metrics()
     first, last = sum(row["loss"] for row in rows[:4]) / 4, sum(row["loss"] for row in rows[-4:]) / 4
@@ -153,7 +154,7 @@ def test_a_half_written_metrics_line_is_dropped(tiny_base, small_records, small_
 
 
 def test_kernels_that_give_something_else_than_the_model_are_refused(tiny_base, small_records, small_scenario, monkeypatch):
-    monkeypatch.setattr(packed_attention, "attend", lambda qkv, cos, sin, groups, heads: qkv[:, : heads.count * heads.group * heads.size])
+    monkeypatch.setattr(packed_attention, "attend", lambda qkv, cos, sin, plan, heads: qkv[:, : heads.count * heads.group * heads.size])
     with pytest.raises(LabError, match="would not be exact"):
         trainer.train(recipe_of(tiny_base), small_records, small_scenario)
 

@@ -1,14 +1,12 @@
-"""What stands between a decoder layer's matrix products, on a processor, each in one pass over memory (`kernels.cpp`).
+"""What stands between a decoder layer's matrix products, on a processor, each in one pass over memory (`kernels.cpp`, `attention.cpp`).
 
     norm     x / sqrt(mean(x^2) + eps) w                           (rows, size)
     gated    silu(g) u, g and u side by side                       (rows, 2 size) to (rows, size)
-    spread   queries, keys and values of packed tokens, turned by their places (rotary position embedding, Su et al. 2021,
-             https://arxiv.org/abs/2104.09864) and laid out for attention's products
-    carry    attention's outputs back to packed tokens, or their gradients to the heads
-    softmax  over shared keys and a row's own up to the query's place
+    attend   causal attention of packed rows that share a prefix, positions turned (rotary position embedding, Su et al. 2021,
+             https://arxiv.org/abs/2104.09864), from the maps' outputs to the heads' results; see `packed_attention`
     dropout  with numbers that follow from a seed and the place, so that no mask is kept
 
-PyTorch takes five to fifteen passes for each of these. The file is compiled with the machine's C++ compiler for its processor, once (three
+PyTorch takes five to fifteen passes for each of these. The files are compiled with the machine's C++ compiler for its processor, once (five
 seconds), into the virtual environment. Where that cannot be, or the tensors are on a GPU, `usable` says so, and callers compute with
 PyTorch.
 """
@@ -31,7 +29,8 @@ from labkit.errors import LabError
 if TYPE_CHECKING:
     import torch
 
-_SOURCE = Path(__file__).with_name("kernels.cpp")
+_FOLDER = Path(__file__).parent
+_SOURCES, _HEADER = [_FOLDER / "kernels.cpp", _FOLDER / "attention.cpp"], _FOLDER / "numbers.h"
 # Sums may be taken in any order, so that they become vectors; what is not a number stays that.
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math",
           "-fno-signed-zeros", "-fassociative-math")
@@ -43,11 +42,8 @@ _ARGUMENTS = {
     "gated_forward": [_POINTER] * 2 + [_NUMBER] * 3,
     "gated_backward": [_POINTER] * 3 + [_NUMBER] * 2,
     "dropout": [_POINTER] * 2 + [_NUMBER] * 3 + [_FLOAT],
-    "spread": [_POINTER] * 7 + [_NUMBER] * 5 + [_FLOAT],
-    "spread_backward": [_POINTER] * 7 + [_NUMBER] * 5 + [_FLOAT],
-    "carry": [_POINTER] * 3 + [_NUMBER] * 6,
-    "softmax_forward": [_POINTER] * 2 + [_NUMBER] * 3,
-    "softmax_backward": [_POINTER] * 4 + [_NUMBER] * 3,
+    "attend_forward": [_POINTER] * 5 + [_NUMBER] * 2 + [_POINTER] * 2 + [_NUMBER] * 3 + [_FLOAT],
+    "attend_backward": [_POINTER] * 7 + [_NUMBER] * 2 + [_POINTER, _NUMBER] + [_POINTER] * 2 + [_NUMBER] * 3 + [_FLOAT],
 }
 
 
@@ -57,8 +53,8 @@ def usable(tensor: "torch.Tensor") -> bool:
 
 
 def call(name: str, *arguments: "torch.Tensor | int | float") -> None:
-    """Run a kernel; the type of the first tensor says which form of it. Tensors must be contiguous and of the shapes that `kernels.cpp`
-    names: nothing is checked there."""
+    """Run a kernel; the type of the first tensor says which form of it. Tensors must be contiguous and of the shapes that the files
+    name: nothing is checked there."""
     assert all(isinstance(each, int | float) or each.is_contiguous() for each in arguments)
     form = str(arguments[0].dtype).removeprefix("torch.")
     getattr(_library(), f"{name}_{form}")(*(each if isinstance(each, int | float) else each.data_ptr() for each in arguments))
@@ -126,7 +122,8 @@ def compiled() -> Path | None:
     if os.environ.get("LABKIT_KERNELS") == "off":
         return None
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    name = f"labkit-kernels-{hashlib.sha256((_SOURCE.read_text() + repr(_FLAGS) + _processor()).encode()).hexdigest()[:12]}.so"
+    text = "".join(each.read_text() for each in [*_SOURCES, _HEADER])
+    name = f"labkit-kernels-{hashlib.sha256((text + repr(_FLAGS) + _processor()).encode()).hexdigest()[:12]}.so"
     folders = [Path(sys.prefix) / "lib", places.cache_folder()]
     for folder in folders:
         if (folder / name).exists():
@@ -135,7 +132,7 @@ def compiled() -> Path | None:
         return None
     with tempfile.TemporaryDirectory() as work:
         made = Path(work) / name
-        if subprocess.run([compiler, *_FLAGS, str(_SOURCE), "-o", str(made)], capture_output=True).returncode:
+        if subprocess.run([compiler, *_FLAGS, *map(str, _SOURCES), "-o", str(made)], capture_output=True).returncode:
             return None
         for folder in folders:
             try:
