@@ -67,7 +67,8 @@ def test_the_saved_adapter_gives_the_reported_loss_in_plain_peft(tiny_base, smal
 
 
 def test_training_lowers_the_loss(tiny_base, small_records, small_scenario):
-    # At this rate the last bit of a gradient decides how far 15 epochs come (0.15 to 0.25 over seeds and ways of computing); 25 come further.
+    # At this rate the last bit of a gradient decides how far 15 epochs come (0.15 to 0.25 over seeds and ways of computing); 25 come
+    # further.
     recipe = recipe_of(tiny_base, epochs=25, learning_rate=0.1, layers=0, rank=8, label_weight=1.0)
     run = trainer.train(recipe, small_records, small_scenario)
     rows = run.metrics()
