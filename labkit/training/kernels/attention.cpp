@@ -92,6 +92,12 @@ struct Sizes {
     int64_t wide() const { return heads * (group + 2) * size; }
     int64_t width() const { return heads * group * size; }
     int64_t padded() const { return filled(size); }
+
+    // A block's lines are the places from `begin` on, the group's members of one place under one another. Which token a line asks for:
+    int64_t token(const Row &row, int64_t begin, int64_t line) const { return row.first + begin + line / group; }
+
+    // Which of the query heads it is:
+    int64_t asking(int64_t head, int64_t line) const { return head * group + line % group; }
 };
 
 // One head's vector turned by its position: y = x cos + (-x2, x1) sin for the halves x1, x2; `back`: by the transposed matrix.
@@ -150,14 +156,12 @@ struct Desk {
         }
     }
 
-    // A block's queries, turned: the group's members of a place stand one under the other.
+    // A block's queries, turned.
     void ask(const Row &row, int64_t begin, int64_t end) {
-        for (int64_t place = begin; place < end; place++)
-            for (int64_t member = 0; member < sizes.group; member++) {
-                int64_t token = row.first + place;
-                turned(qkv + token * sizes.wide() + (head * sizes.group + member) * sizes.size, token,
-                       &query[((place - begin) * sizes.group + member) * padded], sizes.scale);
-            }
+        for (int64_t line = 0; line < (end - begin) * sizes.group; line++) {
+            int64_t token = sizes.token(row, begin, line);
+            turned(qkv + token * sizes.wide() + sizes.asking(head, line) * sizes.size, token, &query[line * padded], sizes.scale);
+        }
     }
 
     // How many keys the query of a line of the block sees.
@@ -198,16 +202,16 @@ void attend_forward(const T *qkv, const T *cos, const T *sin, const Row *rows, c
                             }
                             std::fill(mine + seen, mine + all, 0.0f);
                             scale[i] = 1.0f / sum;
-                            int64_t token = row.first + begin + (line + i) / sizes.group;
-                            logs[token * sizes.heads * sizes.group + head * sizes.group + (line + i) % sizes.group] = most + std::log(sum);
+                            int64_t token = sizes.token(row, begin, line + i);
+                            logs[token * sizes.heads * sizes.group + sizes.asking(head, line + i)] = most + std::log(sum);
                         }
                         product(own, {scores, desk.most, 1}, desk.value.data(), desk.padded, found.data(), desk.padded, desk.padded, all,
                                 false);
                         for (int64_t i = 0; i < own; i++) {
-                            int64_t token = row.first + begin + (line + i) / sizes.group;
+                            int64_t token = sizes.token(row, begin, line + i);
                             float *mine = &found[i * desk.padded];
                             for (int64_t j = 0; j < sizes.size; j++) mine[j] *= scale[i];
-                            store(mine, out + token * sizes.width() + (head * sizes.group + (line + i) % sizes.group) * sizes.size,
+                            store(mine, out + token * sizes.width() + sizes.asking(head, line + i) * sizes.size,
                                   sizes.size);
                         }
                     }
@@ -241,8 +245,8 @@ void attend_backward(const T *gradient, const T *qkv, const T *cos, const T *sin
                         int64_t own = std::min<int64_t>(DOWN, lines - line), all = desk.seen(line + own - 1, begin, chunk.shared);
                         float *scores = &desk.scores[line * most], *of = &of_scores[line * most], *asked = &desk.query[line * padded];
                         for (int64_t i = 0; i < own; i++) {
-                            int64_t token = row.first + begin + (line + i) / sizes.group;
-                            load(gradient + token * sizes.width() + (head * sizes.group + (line + i) % sizes.group) * sizes.size,
+                            int64_t token = sizes.token(row, begin, line + i);
+                            load(gradient + token * sizes.width() + sizes.asking(head, line + i) * sizes.size,
                                  &of_out[(line + i) * padded], sizes.size);
                         }
                         product(own, {asked, padded, 1}, desk.key_across.data(), most, scores, most, filled(all), sizes.size, false);
@@ -250,8 +254,8 @@ void attend_backward(const T *gradient, const T *qkv, const T *cos, const T *sin
                                 false);
                         for (int64_t i = 0; i < own; i++) {
                             float *__restrict weights = scores + i * most, *__restrict mine = of + i * most, sum = 0;
-                            int64_t seen = desk.seen(line + i, begin, chunk.shared), token = row.first + begin + (line + i) / sizes.group;
-                            float log = logs[token * sizes.heads * sizes.group + head * sizes.group + (line + i) % sizes.group];
+                            int64_t seen = desk.seen(line + i, begin, chunk.shared), token = sizes.token(row, begin, line + i);
+                            float log = logs[token * sizes.heads * sizes.group + sizes.asking(head, line + i)];
 #pragma omp simd reduction(+ : sum)
                             for (int64_t j = 0; j < seen; j++) {
                                 weights[j] = power(weights[j] - log);
@@ -264,11 +268,11 @@ void attend_backward(const T *gradient, const T *qkv, const T *cos, const T *sin
                         }
                         product(own, {of, most, 1}, desk.key.data(), padded, of_query.data(), padded, padded, all, false);
                         for (int64_t i = 0; i < own; i++) {
-                            int64_t token = row.first + begin + (line + i) / sizes.group;
+                            int64_t token = sizes.token(row, begin, line + i);
                             turn(&of_query[i * padded], cos + token * sizes.size, sin + token * sizes.size, turned.data(), sizes.size,
                                  sizes.scale, true);
                             store(turned.data(),
-                                  of_all + token * sizes.wide() + (head * sizes.group + (line + i) % sizes.group) * sizes.size, sizes.size);
+                                  of_all + token * sizes.wide() + sizes.asking(head, line + i) * sizes.size, sizes.size);
                         }
                     }
                     for (int64_t key = 0; key < widest; key += DOWN) {  // keys of the block itself are seen from their own place on
