@@ -199,7 +199,7 @@ def trained(name: str, train: Pairs, test: Pairs, labels: list[str], settings: d
     fitted = regression(vectors, train)
     said = {BESIDE: fitted.predict(vectors[len(train):]).tolist()}
     if with_nearest:
-        states, numbers = tuned.tokens(texts), tuned.token_numbers(texts)
+        states, numbers = tuned.tokens(texts)
         examples = nearest.of(states[:len(train)], [intent for _, intent in train], numbers[:len(train)])
         near = nearest.log_probabilities(examples, states[len(train):], numbers[len(train):])
         both = fitted.predict_log_proba(vectors[len(train):]) + NEAREST_COUNTS * near

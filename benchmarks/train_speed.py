@@ -135,7 +135,8 @@ TUNED = [{"gradient_checkpointing": False, **format_, **packing}
 
 
 def matmul_share(rows: int, seed: int) -> dict:
-    """How much of a step of LoRA on all layers its matrix products would take at the machine's best bfloat16 rate, in this process.
+    """How much of a step of LoRA on all layers its matrix products would take at the machine's best rate, in this process. Both are in the
+    number format that a training takes here, `format`: bfloat16, or float32 where the processor does not multiply that in hardware.
     Rate and steps are measured in turn: a shared machine's rate halves and doubles within a minute. The same few batches go through
     twice, and the second time counts: a length of sequence that comes for the first time costs 20 ms a product for its compilation, once a
     training (`with_new_shapes` beside it). `of_steady_rate`: the same against what the machine multiplies over a third of a second,
@@ -143,15 +144,15 @@ def matmul_share(rows: int, seed: int) -> dict:
     import torch
 
     from labkit import models, records
-    from labkit.training import chat_data
+    from labkit.training import chat_data, precision
     from labkit.training.chat import CachedChat
     from labkit.training.recipe import Recipe
     from labkit.training.world import World
 
     torch.set_num_threads(os.cpu_count())
     data, scenario = load(rows, seed)
-    base = models.resolve()
-    squares = [torch.randn(2, size, size).bfloat16() for size in (512, 1024, 2048)]
+    base, format_ = models.resolve(), precision.best_precision()
+    squares = [torch.randn(2, size, size, dtype=precision.dtype_of()) for size in (512, 1024, 2048)]
 
     def measured() -> tuple[float, float]:
         """The best rate of a dozen products, and the mean one of products that go on for a third of a second."""
@@ -170,8 +171,8 @@ def matmul_share(rows: int, seed: int) -> dict:
     measured()
     found, rates = [], []
     for batch in (8, 32, 64, 128) if rows > 128 else (8,):
-        recipe = Recipe(scenario="speed", rank=RANK, alpha=2 * RANK, batch_size=batch, layers=0, token_drop=0.0, precision="bf16",
-                        seed=seed)
+        recipe = Recipe(scenario="speed", rank=RANK, alpha=2 * RANK, batch_size=batch, layers=0, token_drop=0.0,
+                        precision=format_, seed=seed)
         learner = CachedChat(recipe, base, chat_data.read(recipe, records.in_split(data, "train"), scenario, base))
         learner.prepare("speed")
         plan = learner.plan()
@@ -190,8 +191,8 @@ def matmul_share(rows: int, seed: int) -> dict:
         (with_new, _), (share, steady) = shares
         found.append({"batch": batch, "share": share, "with_new_shapes": with_new, "of_steady_rate": steady})
     best, steady = (round(statistics.median(each) / 1e9, 1) for each in zip(*rates, strict=True))
-    return {"matmul_share": max(each["share"] for each in found), "gflops": best, "steady_gflops": steady, "by_batch": found,
-            "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    return {"matmul_share": max(each["share"] for each in found), "format": format_, "gflops": best, "steady_gflops": steady,
+            "by_batch": found, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
 
 
 def flops(learner, places: list[int]) -> float:

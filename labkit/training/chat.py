@@ -16,7 +16,8 @@ from labkit.training import teacher as teachers
 from labkit.training.chat_data import ChatData
 from labkit.training.chat_learner import Chat
 from labkit.training.examples import Encoded, micro_batches
-from labkit.training.prefix_store import PrefixStore, open_or_build
+from labkit.training.kept import Kept
+from labkit.training.prefix_store import open_or_build
 from labkit.training.recipe import Recipe
 from labkit.training.shared_prefix import Rows
 from labkit.training.split import SplitModel, check_exact, scores, split
@@ -56,8 +57,8 @@ class CachedChat(Chat):
         if self.parts.lower is not None:
             self.parts.lower.eval()
         self.teacher = teachers.load(recipe, base, data.tokenizer, self.dtype, self.device)
-        self.train_store: PrefixStore | None = None
-        self.held_out_store: PrefixStore | None = None
+        self.train_store: Kept | None = None
+        self.held_out_store: Kept | None = None
         self._noisy_step: int | None = None  # the step whose noise what enters gets; None: none
 
     def prepare(self, owner: str, progress: Callable[[int, int], None] | None = None) -> None:
@@ -92,7 +93,7 @@ class CachedChat(Chat):
         answers = [data.examples[row].tokens[place] for row in rows for place in seen[row].predicted]
         return torch.cat(self.parts.finish(groups)), torch.tensor(answers, device=self.device)
 
-    def _entered(self, data: Encoded, store: PrefixStore | None, rows: list[int], group: int, seen: dict[int, View]) -> Rows:
+    def _entered(self, data: Encoded, store: Kept | None, rows: list[int], group: int, seen: dict[int, View]) -> Rows:
         """What enters the upper layers for rows of one group: kept, or the embeddings where all layers are adapted. Wanted is what
         stands before each predicted token, and so predicts it."""
         import torch

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LabError
 from labkit.models import BaseModel
-from labkit.training import fused, heads, masters, methods, precision
+from labkit.training import encoder_store, fused, heads, masters, methods, precision
 from labkit.training.examples import batches
+from labkit.training.kept import Kept
 from labkit.training.learner import Passed
 from labkit.training.noise import Noise, embedding_of
 from labkit.training.recipe import Recipe
 from labkit.training.tasks import losses, passes
-from labkit.training.tasks.task import Example, Head, Prepared
+from labkit.training.tasks.task import Example, Head, Outputs, Prepared
 from labkit.training.tasks.texts import tokenizer_of
 from labkit.training.world import World
 
@@ -64,10 +65,29 @@ class Encoder:
                            "set it to 0")
         self.special = frozenset(self.tokenizer.all_special_ids)
         self.noise = Noise(recipe.neftune, recipe.seed)
+        self._store: Kept | None = None
+        self._held_out_store: Kept | None = None
+        self._places: dict[int, int] = {}  # where a text stands among those that are kept, by its name
         self.model.train()
 
     def prepare(self, owner: str, progress: Callable[[int, int], None] | None = None) -> None:
-        """Nothing is kept between steps."""
+        """Run the frozen layers over all texts, or open what an earlier training of `owner` (the run's key) kept; nothing is kept where
+        the lowest layers learn, or where what enters them differs from step to step."""
+        trunk = methods.inner(self.model.trunk)
+        self.model.cut = encoder_store.cut_of(self.recipe, trunk) if self.model.packs else 0
+        if not self.model.cut:
+            return
+        texts = {row: (example.tokens, example.segments) for row, example in enumerate(self.data.train)}
+        texts |= {_further(row, number): (tokens, (0,) * len(tokens)) for row, example in enumerate(self.data.train)
+                  for number, tokens in enumerate(example.others, 1)}
+        self._places = {name: place for place, name in enumerate(texts)}
+        held_out = [(example.tokens, example.segments) for example in self.data.held_out]
+        self.model.eval()
+        kept = lambda name, texts, progress: encoder_store.open_or_build(  # noqa: E731
+            name, trunk, self.model.cut, texts, self.base.sha256, self.dtype, progress)
+        self._store = kept(owner, list(texts.values()), progress)
+        self._held_out_store = kept(f"{owner}:validation", held_out, None) if held_out else None
+        self.model.train()
 
     def described(self) -> dict[str, Any]:
         return {"cut_off": self.data.cut}
@@ -115,7 +135,7 @@ class Encoder:
         weights = self.losses.weights(examples)
         by_head = dict.fromkeys(weights, 0.0)
         own = world.share(list(range(len(rows))))
-        for places in passes.parts([len(examples[place].tokens) for place in own], self.micro_tokens):
+        for places in passes.parts([len(examples[place].tokens) for place in own], self.micro_tokens, self.model.packs):
             places = [own[place] for place in places]
             part = [examples[place] for place in places]
             coded = [(example.tokens, example.segments) for example in part]
@@ -132,19 +152,29 @@ class Encoder:
     def _together(self, rows: list[int], examples: list[Example], index: int) -> float:
         texts = [(example.tokens, example.segments) for example in examples]
         texts += [(tokens, (0,) * len(tokens)) for example in examples for tokens in example.others]
-        names = rows + [row + _FURTHER * number for row, example in zip(rows, examples, strict=True)
+        names = rows + [_further(row, number) for row, example in zip(rows, examples, strict=True)
                         for number in range(1, len(example.others) + 1)]
         lengths = [len(tokens) for tokens, _ in texts]
-        parts = passes.parts(lengths, self.micro_tokens)
-        fits = passes.padded(lengths, parts) <= self.micro_tokens
+        parts = passes.parts(lengths, self.micro_tokens, self.model.packs)
+        fits = passes.through(lengths, parts, self.model.packs) <= self.micro_tokens
         pick = lambda values, places: [values[place] for place in places]  # noqa: E731
         embed = lambda places: self.model.embed(self._batch(pick(texts, places), pick(names, places), index))  # noqa: E731
         return self.losses.contrastive(embed, parts, fits, examples, self.model, self.recipe.seed * 1_000_003 + index)
 
-    def _batch(self, texts: "list[tuple[tuple[int, ...], tuple[int, ...]]]", rows: list[int], index: int) -> "dict[str, torch.Tensor]":
+    def _batch(self, texts: "list[tuple[tuple[int, ...], tuple[int, ...]]]", names: list[int], index: int) -> "dict[str, torch.Tensor]":
+        if self._store:
+            return self._entering(self._store, [self._places[name] for name in names], [len(tokens) for tokens, _ in texts])
         batch = passes.collate(texts, self.device)
-        self.noise.at(index, rows, batch["attention_mask"])
+        self.noise.at(index, names, batch["attention_mask"])
         return batch
+
+    def _entering(self, kept: Kept, places: list[int], lengths: list[int]) -> "dict[str, torch.Tensor]":
+        return {"entering": kept.rows(places).to(self.device), "attention_mask": passes.mask_of(lengths, self.device)}
+
+    def _outputs(self, examples: list[Example], kept: Kept | None) -> Outputs:
+        """What the model says of all these examples, from what is kept of them where that is."""
+        batch_of = lambda places: self._entering(kept, places, [len(examples[place].tokens) for place in places])  # noqa: E731
+        return passes.run(self.model, examples, self.device, batch_of=batch_of if kept else None)
 
     def drop_gradients(self) -> None:
         masters.drop_gradients(self.model, self.masters)
@@ -157,7 +187,7 @@ class Encoder:
             return {}
         if self.fits_head:
             self._fit_heads()
-        outputs = passes.run(self.model, self.data.held_out, self.device)
+        outputs = self._outputs(self.data.held_out, self._held_out_store)
         self._last = outputs
         found = self.data.score(self.data.held_out, outputs)
         loss = self.losses.on(outputs, self.data.held_out)
@@ -189,7 +219,7 @@ class Encoder:
         import torch
         from sklearn.linear_model import LogisticRegression
 
-        outputs = passes.run(self.model, self.data.train, self.device)
+        outputs = self._outputs(self.data.train, self._store)
         embeddings = np.stack(outputs[""])
         embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
         for head in self.data.heads:
@@ -198,6 +228,11 @@ class Encoder:
             fitted = LogisticRegression(C=self.recipe.head_strength, max_iter=2000).fit(embeddings[known], truth)
             with torch.no_grad():
                 _put(self.model.heads[head.name], head, fitted)
+
+
+def _further(row: int, number: int) -> int:
+    """The name of a row's further text (from 1)."""
+    return row + _FURTHER * number
 
 
 def _put(linear: "torch.nn.Linear", head: Head, fitted) -> None:

@@ -100,6 +100,13 @@ def gated(both: "torch.Tensor", then: Adapted | None = None) -> "torch.Tensor":
     return torch.nn.functional.silu(gate) * value
 
 
+def gelu(states: "torch.Tensor") -> "torch.Tensor":
+    """x Phi(x), Phi the normal distribution's function (Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415)."""
+    import torch
+
+    return _gelu_kernel().apply(states.contiguous()) if kernels.usable(states) else torch.nn.functional.gelu(states)
+
+
 def dropout(states: "torch.Tensor", probability: float) -> "torch.Tensor":
     """Each number 0 with this probability, else divided by 1 - it (Srivastava et al. 2014, section 4,
     https://jmlr.org/papers/v15/srivastava14a.html). What is drawn follows from torch's generator. PyTorch draws number after number on one
@@ -170,6 +177,28 @@ def _gated_kernel() -> "type[torch.autograd.Function]":
             return out, None
 
     return Gated
+
+
+@functools.cache
+def _gelu_kernel() -> "type[torch.autograd.Function]":
+    import torch
+
+    class Gelu(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, states):
+            ctx.save_for_backward(states)
+            out = torch.empty_like(states)
+            kernels.call("gelu_forward", states, out, states.numel())
+            return out
+
+        @staticmethod
+        def backward(ctx, gradient):
+            (states,) = ctx.saved_tensors
+            out = torch.empty_like(states)
+            kernels.call("gelu_backward", gradient.contiguous(), states, out, states.numel())
+            return out
+
+    return Gelu
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit import files
 from labkit.errors import LabError
+from labkit.training import methods, packed_encoder
 from labkit.training.tasks.task import Head
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def make(trunk: "torch.nn.Module", heads: tuple[Head, ...], pooling: str, dropou
     """A module over `trunk`: `embed(batch)` gives (texts, hidden), `forward(batch)` the outputs of each head by its name, (texts, outputs)
     or (texts, tokens, outputs), with the embeddings under "".
 
-    A batch is what `encoders.collate` makes: `input_ids`, `attention_mask`, `token_type_ids`, int64 (texts, tokens).
+    A batch is what `passes.collate` makes: `input_ids`, `attention_mask`, `token_type_ids`, int64 (texts, tokens); or `attention_mask` and
+    `entering`, what enters layer `cut` for all tokens one after the other (`encoder_store`).
 
     Args:
         normalise: whether embeddings are scaled to length 1 before the heads see them.
@@ -42,13 +44,15 @@ def make(trunk: "torch.nn.Module", heads: tuple[Head, ...], pooling: str, dropou
     """
     import torch
 
-    plain = trunk.get_base_model() if hasattr(trunk, "peft_config") else trunk
+    plain = methods.inner(trunk)
+    prepared = packed_encoder.prepared(plain)
     accepted = set(inspect.signature(plain.forward).parameters)  # not every encoder has segments
 
     class Heads(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.trunk, self.specs, self.pooling, self.normalise = trunk, heads, pooling, normalise
+            self.cut = 0  # the layer that `entering` of a batch enters
             size = trunk.config.hidden_size
             self.heads = torch.nn.ModuleDict({head.name: torch.nn.Linear(size, head.outputs) for head in heads if head.outputs})
             for head in self.heads.values():
@@ -63,9 +67,17 @@ def make(trunk: "torch.nn.Module", heads: tuple[Head, ...], pooling: str, dropou
                 self.task_balance = torch.nn.Parameter(torch.ones(count))
                 self.first_losses = torch.nn.Parameter(torch.zeros(count))
 
+        @property
+        def packs(self) -> bool:
+            """Whether padding costs nothing in the layers (`packed_encoder`)."""
+            return prepared and next(trunk.parameters()).device.type == "cpu"
+
         def states(self, batch: "dict[str, torch.Tensor]") -> "torch.Tensor":
             """The last hidden states, (texts, tokens, hidden)."""
-            return self.trunk(**{name: value for name, value in batch.items() if name in accepted}).last_hidden_state
+            if "entering" in batch:
+                return packed_encoder.upper(plain, batch["entering"], batch["attention_mask"], self.cut)
+            seen = {name: value for name, value in batch.items() if name in accepted}
+            return packed_encoder.states(plain, seen) if self.packs else self.trunk(**seen).last_hidden_state
 
         def pooled(self, states: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
             """One embedding a text: the mean over its tokens (Reimers and Gurevych 2019, section 3, https://arxiv.org/abs/1908.10084) or

@@ -5,7 +5,7 @@ looks for the token of an example that is most like it, and the mean of these co
 interaction: Khattab and Zaharia 2020, section 3.3, https://arxiv.org/abs/2004.12832, with a mean in place of the sum, so that long
 texts are as sure as short ones). Where it is told which tokens they are, rare ones count more: by the log of how many examples there are
 to one that has it (Spärck Jones 1972, https://doi.org/10.1108/eb026526). A label's score is the log of the summed exponentials over its
-examples. For few examples: time and memory grow with their tokens times the text's.
+examples. Time grows with the examples' tokens times the texts': 3,000 texts against 10,000 examples of 15 tokens are 5e12 operations.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TEMPERATURE = 0.05
 _COMMON = 0.1  # what a token counts that is in all examples
-_TOKENS = 1024  # of the texts that are compared at once
+_MOST = 1 << 26  # similarities of tokens that are held at once
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def of(tokens: "Sequence[np.ndarray]", labels: Sequence[str], numbers: Sequence[
     """Examples from their token states (`predictor.Predictor.tokens`), float32 (tokens, hidden) each, and their labels.
 
     Args:
-        numbers: which tokens each has (`Predictor.token_numbers`), for rare ones to count more.
+        numbers: which tokens each has (of `Predictor.tokens` too), for rare ones to count more.
     """
     import numpy as np
 
@@ -70,11 +70,12 @@ def similarities(examples: Examples, tokens: "Sequence[np.ndarray]", numbers: Se
         raise LabError("token numbers are given for the examples and the texts, or for neither")
     weights = [np.ones(len(own), dtype=np.float32) for own in tokens] if numbers is None else [_rarity(examples, own) for own in numbers]
 
+    most = max(1, _MOST // len(examples.vectors))  # tokens that are compared at once
     found, part, size = [], [], 0
     for place, own in enumerate(tokens):
         part.append(own)
         size += len(own)
-        if size >= _TOKENS or place == len(tokens) - 1:
+        if size >= most or place == len(tokens) - 1:
             nearest = np.maximum.reduceat(_unit(np.concatenate(part)) @ examples.vectors.T, examples.starts, axis=1)
             lengths = np.array([len(each) for each in part])
             begins, counting = np.cumsum(lengths) - lengths, np.concatenate(weights[place + 1 - len(part) : place + 1])

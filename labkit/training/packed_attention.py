@@ -1,9 +1,9 @@
-"""Attention over packed rows with a shared prefix (`shared_prefix`), from the maps' outputs to the heads' results, as one function with a
-gradient of its own: `kernels/attention.cpp`.
+"""Attention over packed rows, from the maps' outputs to the heads' results, as one function with a gradient of its own:
+`kernels/attention.cpp`.
 
-Gives what `shared_prefix._attend` gives, without padding and without a kernel to be compiled for every new shape; products, weights and
-sums are float32. For decoders whose positions are turned by halves (Llama, Mistral, Qwen2), without dropout on the weights and without a
-sliding window.
+Gives what PyTorch's own gives, without padding and without a kernel to be compiled for every new shape; products, weights and sums are
+float32. For decoders whose positions are turned by halves (Llama, Mistral, Qwen2) and rows with a shared prefix (`shared_prefix`), without
+a sliding window; and for encoders (`packed_encoder`).
 """
 
 import functools
@@ -91,15 +91,23 @@ def _evenly(rows: list[tuple[int, int]], prefix: int) -> list[list[tuple[int, in
     return list(parts.values())
 
 
-def attend(qkv: "torch.Tensor", cos: "torch.Tensor", sin: "torch.Tensor", plan: Plan, heads: Heads) -> "torch.Tensor":
+def attend(qkv: "torch.Tensor", plan: Plan, heads: Heads, cos: "torch.Tensor | None" = None, sin: "torch.Tensor | None" = None,
+           both_ways: bool = False, dropout: float = 0.0) -> "torch.Tensor":
     """What the query heads gather for each token, (tokens, count x group x size).
 
     Args:
         qkv: (tokens, count x (group + 2) x size): queries, keys and values of each token, head by head.
-        cos, sin: (tokens, size), by each token's place in its row.
         plan: where the rows stand; tokens that are in none give 0.
+        cos, sin: (tokens, size), by each token's place in its row; None: positions are not turned.
+        both_ways: whether a token also sees those behind it in its row (which then shares no prefix).
+        dropout: the probability with which a weight is left out, drawn from torch's generator.
     """
-    return _attend().apply(qkv, cos, sin, plan, heads)
+    import torch
+
+    assert not both_ways or not len(plan.shares)
+    seed = torch.randint(1 << 31, ()).item() if dropout else 0
+    sizes = torch.tensor([heads.count, heads.group, heads.size, both_ways, seed, round(dropout * (1 << 32))])
+    return _attend().apply(qkv, cos, sin, plan, heads, sizes, dropout)
 
 
 @functools.cache
@@ -108,23 +116,24 @@ def _attend() -> "type[torch.autograd.Function]":
 
     class Attend(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, qkv, cos, sin, plan, heads):
-            qkv, cos, sin = qkv.contiguous(), cos.contiguous(), sin.contiguous()
+        def forward(ctx, qkv, cos, sin, plan, heads, sizes, dropout):
+            qkv = qkv.contiguous()
+            cos, sin = (0 if table is None else table.contiguous() for table in (cos, sin))  # 0: no address
             out = qkv.new_zeros(len(qkv), heads.count * heads.group * heads.size)
             logs = qkv.new_empty(len(qkv), heads.count * heads.group, dtype=torch.float32)  # of each query's sum
-            kernels.call("attend_forward", qkv, cos, sin, plan.rows, plan.chunks, len(plan.chunks), plan.longest, out, logs,
-                         heads.count, heads.group, heads.size, heads.scale)
-            ctx.save_for_backward(qkv, cos, sin, logs)
-            ctx.plan, ctx.heads = plan, heads
+            kernels.call("attend_forward", qkv, cos, sin, plan.rows, plan.chunks, len(plan.chunks), plan.longest, out, logs, sizes,
+                         heads.scale, 1 / (1 - dropout))
+            ctx.save_for_backward(qkv, logs, sizes)
+            ctx.tables, ctx.plan, ctx.heads, ctx.dropout = (cos, sin), plan, heads, dropout
             return out
 
         @staticmethod
         def backward(ctx, gradient):
-            (qkv, cos, sin, logs), plan, heads = ctx.saved_tensors, ctx.plan, ctx.heads
+            (qkv, logs, sizes), plan, heads = ctx.saved_tensors, ctx.plan, ctx.heads
             of_all = torch.zeros_like(qkv)
             gathered = logs.new_empty(plan.gathered, heads.count, 2, heads.size)
-            kernels.call("attend_backward", gradient.contiguous(), qkv, cos, sin, logs, plan.rows, plan.chunks, len(plan.chunks),
-                         plan.longest, plan.shares, len(plan.shares), gathered, of_all, heads.count, heads.group, heads.size, heads.scale)
-            return of_all, None, None, None, None
+            kernels.call("attend_backward", gradient.contiguous(), qkv, *ctx.tables, logs, plan.rows, plan.chunks, len(plan.chunks),
+                         plan.longest, plan.shares, len(plan.shares), gathered, of_all, sizes, heads.scale, 1 / (1 - ctx.dropout))
+            return of_all, None, None, None, None, None, None
 
     return Attend

@@ -75,15 +75,13 @@ class Predictor:
         examples = self._texts([_text(value, place) for place, value in enumerate(inputs)], [])
         return np.stack(self.outputs(examples)[""])
 
-    def tokens(self, inputs: Sequence[str]) -> "list[np.ndarray]":
-        """The last states of each text's tokens, float32 (tokens, hidden) each, for `nearest`; texts that are too long lose their end."""
+    def tokens(self, inputs: Sequence[str]) -> "tuple[list[np.ndarray], list[tuple[int, ...]]]":
+        """Each text's tokens for `nearest`: their last states, float32 (tokens, hidden), and their numbers in the vocabulary. A text
+        that is too long loses its end."""
         examples = self._texts([_text(value, place) for place, value in enumerate(inputs)], [])
         device = str(next(self.model.parameters()).device)
-        return passes.run(self.model, examples, device, call=lambda batch: {"": self.model.states(batch)}).get("", [])
-
-    def token_numbers(self, inputs: Sequence[str]) -> list[tuple[int, ...]]:
-        """Which tokens these are, by their numbers in the vocabulary."""
-        return [tuple(each.tokens) for each in self._texts([_text(value, place) for place, value in enumerate(inputs)], [])]
+        states = passes.run(self.model, examples, device, call=lambda batch: {"": self.model.states(batch)}).get("", [])
+        return states, [example.tokens for example in examples]
 
     def answers(self, records: "Dataset") -> list[dict[str, Any]]:
         """What the heads of a scenario's run say of its records, as `evaluation.metrics` takes it: rows `id`, `answer`, `complete`, and

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from labkit.training import kernels, packed_attention
 from labkit.training.packed_attention import Group, Heads, Plan
+from labkit.training.packing import SMALL_STEP, STEP, Chosen, rearrange, rounded
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from labkit.training import fused
 
 _NAME = "labkit_shared_prefix"
-_STEP = 32  # tokens; so many, or an eighth, is what sequences are filled up to a multiple of
-_SMALL_STEP = 16  # the same for the chosen tokens of the last layer, and for the rows of attention
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,12 @@ def run(decoder: "torch.nn.Module", groups: list[Rows]) -> "list[torch.Tensor]":
                                group.positions))
         packed += [group.states] if group.prefix is None else [group.prefix, group.states]
         start = layouts[-1].end
-    count = rounded(start, _STEP)
+    count = rounded(start, STEP)
     filling = packed[0].new_zeros(count - start, packed[0].shape[1])
     nowhere = torch.zeros(count - start, dtype=torch.int64, device=filling.device)
     places = [layout.own + place for layout, group in zip(layouts, groups, strict=True)
               for place in (range(len(group.states)) if group.wanted is None else group.wanted)]
-    chosen = _Chosen(places, count, packed[0].device)
+    chosen = Chosen(torch.tensor(places, device=packed[0].device), count)
     positions = torch.cat([*(layout.positions for layout in layouts), nowhere])[None]
     with _attention(decoder), _only(chosen, decoder.layers[-1]):
         found = decoder(inputs_embeds=torch.cat([*packed, filling])[None], use_cache=False, labkit_layouts=layouts,
@@ -73,38 +72,8 @@ def run(decoder: "torch.nn.Module", groups: list[Rows]) -> "list[torch.Tensor]":
     return list(chosen.take(found)[: len(places)].split(wanted))
 
 
-def rounded(count: int, least: int) -> int:
-    """`count`, or a little more: one of few numbers, in steps of an eighth (and at least `least`)."""
-    step = max(least, 1 << max(0, count.bit_length() - 4))
-    return -(-count // step) * step
-
-
-class _Chosen:
-    """Some tokens of a sequence of `count`, by their places; filled up to one of few numbers."""
-
-    def __init__(self, places: list[int], count: int, device: "torch.device") -> None:
-        import torch
-
-        own = torch.tensor(places, device=device)
-        self.back = torch.zeros(count, dtype=torch.int64, device=device)
-        self.back[own] = torch.arange(len(places), device=device)
-        self.kept = torch.zeros(count, dtype=torch.bool, device=device)
-        self.kept[own] = True
-        filled = rounded(len(places), _SMALL_STEP)  # filled up with the first, which nobody looks at there
-        self.places = torch.cat([own, own[:1].expand(filled - len(places))])
-        self.real = torch.arange(filled, device=device) < len(places)
-
-    def take(self, states: "torch.Tensor") -> "torch.Tensor":
-        """(count, any) to (chosen, any)."""
-        return _rearrange().apply(states, self.places, self.back, self.kept)
-
-    def put_back(self, states: "torch.Tensor") -> "torch.Tensor":
-        """(chosen, any) to (count, any); what stands at the other places is no use to anybody."""
-        return _rearrange().apply(states, self.back, self.places, self.real)
-
-
 @contextlib.contextmanager
-def _only(chosen: _Chosen, layer: "torch.nn.Module") -> Iterator[None]:
+def _only(chosen: Chosen, layer: "torch.nn.Module") -> Iterator[None]:
     """Let the last layer's MLP see the chosen tokens alone: nothing comes after it that would need the others."""
     import torch
 
@@ -131,53 +100,50 @@ def _only(chosen: _Chosen, layer: "torch.nn.Module") -> Iterator[None]:
 
 class _Layout:
     """Where the tokens of one group stand: `prefix` tokens from `start`, then rows of `lengths` from `own` up to `end`. For
-    attention alone the rows are padded to `widest`."""
+    PyTorch's attention alone the rows are padded to `widest`; where the kernel attends, nobody asks for the padded places."""
 
     def __init__(self, start: int, prefix: int, lengths: list[int], device: "torch.device",
                  positions: "torch.Tensor | None" = None) -> None:
         import torch
 
-        self.start, self.prefix, self.rows, self.widest = start, prefix, len(lengths), rounded(max(lengths), _SMALL_STEP)
+        self.start, self.prefix, self.rows, self.widest = start, prefix, len(lengths), rounded(max(lengths), SMALL_STEP)
         self.own = start + prefix
         self.end = self.own + sum(lengths)
-        length = torch.tensor(lengths, device=device)
-        place = torch.arange(self.widest, device=device)
-        kept = place < length[:, None]  # bool (rows, widest)
-        first = length.cumsum(0) - length
-        self.kept = kept.flatten()
-        token = first[:, None] + place
-        self.padded = torch.where(kept, token, 0).flatten()  # the token of each padded place
-        self.packed = self.kept.nonzero()[:, 0]                               # the padded place of each token
-        own = place.expand_as(kept)[kept] + prefix if positions is None else positions
         self.group = Group(start, prefix, lengths)
-        self.positions = torch.cat([torch.arange(prefix, device=device), own])  # rotary, int64 (prefix + tokens,)
+        self._lengths = torch.tensor(lengths, device=device)
+        self._firsts = self._lengths.cumsum(0) - self._lengths
+        if positions is None:
+            positions = torch.arange(self.end - self.own, device=device) - self._firsts.repeat_interleave(self._lengths) + prefix
+        self.positions = torch.cat([torch.arange(prefix, device=device), positions])  # rotary, int64 (prefix + tokens,)
+
+    @functools.cached_property
+    def kept(self) -> "torch.Tensor":
+        """Which padded places hold a token, bool (rows * widest,)."""
+        return (self._places < self._lengths[:, None]).flatten()
+
+    @functools.cached_property
+    def padded(self) -> "torch.Tensor":
+        """The token of each padded place."""
+        return (self._firsts[:, None] + self._places).flatten().where(self.kept, 0)
+
+    @functools.cached_property
+    def packed(self) -> "torch.Tensor":
+        """The padded place of each token."""
+        return self.kept.nonzero()[:, 0]
+
+    @property
+    def _places(self) -> "torch.Tensor":
+        import torch
+
+        return torch.arange(self.widest, device=self._lengths.device)
 
     def pad(self, states: "torch.Tensor") -> "torch.Tensor":
         """(tokens, any) to (rows * widest, any); what stands on padding is no use to anybody."""
-        return _rearrange().apply(states, self.padded, self.packed, None)
+        return rearrange().apply(states, self.padded, self.packed, None)
 
     def pack(self, states: "torch.Tensor") -> "torch.Tensor":
         """(rows * widest, any) to (tokens, any)."""
-        return _rearrange().apply(states, self.packed, self.padded, self.kept)
-
-
-@functools.cache
-def _rearrange() -> "type[torch.autograd.Function]":
-    """Rows by number, with a gradient that goes back by number too (PyTorch's own adds up, at many times the cost)."""
-    import torch
-
-    class Rearrange(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, states, there, back, kept):
-            ctx.back, ctx.kept = back, kept
-            return states.index_select(0, there)
-
-        @staticmethod
-        def backward(ctx, gradient):
-            found = gradient.index_select(0, ctx.back)
-            return found if ctx.kept is None else found.masked_fill_(~ctx.kept[:, None], 0), None, None, None
-
-    return Rearrange
+        return rearrange().apply(states, self.packed, self.padded, self.kept)
 
 
 @contextlib.contextmanager
@@ -211,7 +177,7 @@ def attention(module: "torch.nn.Module", plain: Callable, maps: "fused.Adapted",
         return plain(hidden_states=hidden_states, position_embeddings=position_embeddings, **others)
     sizes = maps.sizes
     heads = Heads(sizes[1] // module.head_dim, sizes[0] // sizes[1], module.head_dim, module.scaling)
-    found = packed_attention.attend(maps.together(hidden_states)[0], cos, sin, plan, heads)
+    found = packed_attention.attend(maps.together(hidden_states)[0], plan, heads, cos, sin)
     return module.o_proj(found[None]), None
 
 

@@ -110,7 +110,7 @@ def of_sections(sections, size, dtype):
 def test_packed_attention(dtype, size, sections):
     heads = dataclasses.replace(HEADS, size=size)
     plan, rows, qkv, cos, sin = of_sections(sections, size, dtype)
-    found = both(lambda x: packed_attention.attend(x, cos, sin, plan, heads), qkv)
+    found = both(lambda x: packed_attention.attend(x, plan, heads, cos, sin), qkv)
     wanted = both(lambda x: plain_attention(x, cos.float(), sin.float(), rows, heads), qkv)
     near(found, wanted, dtype)
     assert not found[0][-3:].any() and not found[1][-3:].any()
@@ -122,7 +122,7 @@ def test_packed_attention_is_the_same_however_many_threads():
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            found.append(both(lambda x: packed_attention.attend(x, cos, sin, plan, HEADS), qkv))
+            found.append(both(lambda x: packed_attention.attend(x, plan, HEADS, cos, sin), qkv))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(one, other) for each in found[1:] for one, other in zip(found[0], each, strict=True))
@@ -155,7 +155,7 @@ def test_what_is_not_a_number_is_not_lost(value):
     qkv = torch.ones(count, HEADS.count * (HEADS.group + 2) * HEADS.size)
     qkv[3, 0] = math.nan
     table = torch.ones(count, HEADS.size)
-    assert torch.isnan(packed_attention.attend(qkv, table, table, plan, HEADS)[3]).any()
+    assert torch.isnan(packed_attention.attend(qkv, plan, HEADS, table, table)[3]).any()
 
 
 def test_without_a_compiler_training_goes_on_with_pytorch(monkeypatch, tmp_path):
@@ -208,3 +208,10 @@ def test_dropout_drops_its_share_and_its_gradient_the_same_places(dtype):
         assert torch.equal(fused.dropout(states, probability), found)
         assert not torch.equal(fused.dropout(states, probability), found)  # the next draw is another
     assert torch.equal(fused.dropout(states, 0.0), states)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gelu(dtype):
+    states = torch.cat([torch.linspace(-12, 12, 3001), torch.tensor([0.0, -0.0, 1e-20, -1e-20, 90.0, -90.0, 1e30, -1e30])]).to(dtype)
+    near(both(fused.gelu, states), both(torch.nn.functional.gelu, states.float()), dtype)
+    assert torch.isnan(fused.gelu(torch.tensor([1.0, torch.nan]))).tolist() == [False, True]

@@ -20,7 +20,7 @@ def by_hand(text, example):
 
 @pytest.mark.parametrize("most", [1, 1024])
 def test_similarities_are_those_of_a_plain_loop_whatever_is_compared_at_once(monkeypatch, most):
-    monkeypatch.setattr(nearest, "_TOKENS", most)
+    monkeypatch.setattr(nearest, "_MOST", most)
     known, asked = texts(0, 9), texts(1, 5)
     found = nearest.similarities(nearest.of(known, list("abcabcabc")), asked)
     assert found == pytest.approx(np.array([[by_hand(text, example) for example in known] for text in asked]), abs=1e-6)
@@ -28,7 +28,7 @@ def test_similarities_are_those_of_a_plain_loop_whatever_is_compared_at_once(mon
 
 @pytest.mark.parametrize("most", [1, 1024])
 def test_rare_tokens_count_more(monkeypatch, most):
-    monkeypatch.setattr(nearest, "_TOKENS", most)
+    monkeypatch.setattr(nearest, "_MOST", most)
     known, asked = texts(0, 6), texts(1, 5)
     draw = np.random.default_rng(2)
     of_known, of_asked = ([draw.integers(0, 9, len(each)).tolist() for each in part] for part in (known, asked))
@@ -67,8 +67,8 @@ def test_token_states_are_those_that_the_embedding_is_the_mean_of(tmp_path, monk
     base = tiny.save_tiny_bert(tmp_path / "bert")
     ready = predictor.load(trainer.train_task(tiny.recipe(base, "classify", epochs=1), tiny.data("classify")))
     said = ["red stone", "apple", "a long red stone and an apple"]
-    states = ready.tokens(said)
+    states, numbers = ready.tokens(said)
     assert [len(each) for each in states] == [len(ready.tokenizer(text)["input_ids"]) for text in said]
-    assert [list(each) for each in ready.token_numbers(said)] == [ready.tokenizer(text)["input_ids"] for text in said]
+    assert [list(each) for each in numbers] == [ready.tokenizer(text)["input_ids"] for text in said]
     assert np.stack([each.mean(0) for each in states]) == pytest.approx(ready.embed(said), abs=1e-5)
-    assert ready.tokens([]) == []
+    assert ready.tokens([]) == ([], [])

@@ -2,8 +2,9 @@
 
     norm     x / sqrt(mean(x^2) + eps) w                           (rows, size)
     gated    silu(g) u, g and u side by side                       (rows, 2 size) to (rows, size)
-    attend   causal attention of packed rows that share a prefix, positions turned (rotary position embedding, Su et al. 2021,
-             https://arxiv.org/abs/2104.09864), from the maps' outputs to the heads' results; see `packed_attention`
+    gelu     x Phi(x), Phi the normal distribution (Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415)
+    attend   attention of packed rows, causal with a shared prefix and positions turned (rotary position embedding, Su et al. 2021,
+             https://arxiv.org/abs/2104.09864) or both ways, from the maps' outputs to the heads' results; see `packed_attention`
     dropout  with numbers that follow from a seed and the place, so that no mask is kept
 
 PyTorch takes five to fifteen passes for each of these. The files are compiled with the machine's C++ compiler for its processor, once (five
@@ -41,9 +42,11 @@ _ARGUMENTS = {
     "norm_backward": [_POINTER] * 5 + [_NUMBER] * 2,
     "gated_forward": [_POINTER] * 2 + [_NUMBER] * 3,
     "gated_backward": [_POINTER] * 3 + [_NUMBER] * 2,
+    "gelu_forward": [_POINTER] * 2 + [_NUMBER],
+    "gelu_backward": [_POINTER] * 3 + [_NUMBER],
     "dropout": [_POINTER] * 2 + [_NUMBER] * 3 + [_FLOAT],
-    "attend_forward": [_POINTER] * 5 + [_NUMBER] * 2 + [_POINTER] * 2 + [_NUMBER] * 3 + [_FLOAT],
-    "attend_backward": [_POINTER] * 7 + [_NUMBER] * 2 + [_POINTER, _NUMBER] + [_POINTER] * 2 + [_NUMBER] * 3 + [_FLOAT],
+    "attend_forward": [_POINTER] * 5 + [_NUMBER] * 2 + [_POINTER] * 3 + [_FLOAT] * 2,
+    "attend_backward": [_POINTER] * 7 + [_NUMBER] * 2 + [_POINTER, _NUMBER] + [_POINTER] * 3 + [_FLOAT] * 2,
 }
 
 

@@ -1,6 +1,6 @@
-// Attention over packed rows, some of which begin with tokens that they share, with rotary positions: from the maps' outputs to the heads'
-// results, and the gradients back (Dao et al. 2022, https://arxiv.org/abs/2205.14135: weights are computed again on the way back). A row's
-// queries stand in blocks that fit into a core's cache together with their scores; no padding, and no key behind a query's place.
+// Attention over packed rows, some of which begin with tokens that they share, with rotary positions or without, over what stands before a
+// token or over all of its row, with dropout of the weights: from the maps' outputs to the heads' results, and the gradients back (Dao et al. 2022, https://arxiv.org/abs/2205.14135: weights are computed again on the way back). A row's
+// queries stand in blocks that fit into a core's cache together with their scores; no padding, and no key that a query does not see.
 // Shapes: see packed_attention.py.
 
 #include <algorithm>
@@ -89,6 +89,9 @@ struct Chunk {
 struct Sizes {
     int64_t heads, group, size;
     float scale;
+    int64_t both_ways;             // whether a query also sees what stands behind it in its row
+    uint32_t seed, threshold = 0;  // dropout of the weights, see `drop`
+    float raised = 1;
     int64_t wide() const { return heads * (group + 2) * size; }
     int64_t width() const { return heads * group * size; }
     int64_t padded() const { return filled(size); }
@@ -98,12 +101,32 @@ struct Sizes {
 
     // Which of the query heads it is:
     int64_t asking(int64_t head, int64_t line) const { return head * group + line % group; }
+
+    // How many keys its query sees.
+    int64_t seen(const Row &row, int64_t begin, int64_t line, int64_t shared) const {
+        return shared + (both_ways ? row.length : begin + line / group + 1);
+    }
 };
 
-// One head's vector turned by its position: y = x cos + (-x2, x1) sin for the halves x1, x2; `back`: by the transposed matrix.
+// What is left of a query's weights after dropout, the others 0; what is drawn follows from the query, its head and the key's place.
+inline void drop(float *weights, int64_t count, uint32_t query, const Sizes &sizes) {
+    uint32_t own = drawn(query, sizes.seed);
+#pragma omp simd
+    for (int64_t j = 0; j < count; j++) weights[j] = drawn((uint32_t)j, own) >= sizes.threshold ? weights[j] * sizes.raised : 0.0f;
+}
+
+// One head's vector turned by its token's position: y = x cos + (-x2, x1) sin for the halves x1, x2; `back`: by the transposed matrix.
+// Without cos it stays as it is, but for the scale.
 template <typename T>
-inline void turn(const float *__restrict x, const T *cos, const T *sin, float *__restrict y, int64_t size, float scale, bool back) {
+inline void turn(const float *__restrict x, const T *cos, const T *sin, int64_t token, float *__restrict y, int64_t size, float scale,
+                 bool back) {
     int64_t half = size / 2;
+    if (!cos) {
+#pragma omp simd
+        for (int64_t i = 0; i < size; i++) y[i] = x[i] * scale;
+        return;
+    }
+    cos += token * size, sin += token * size;
     if (!back) {
 #pragma omp simd
         for (int64_t i = 0; i < half; i++) {
@@ -134,7 +157,7 @@ struct Desk {
 
     void turned(const T *from, int64_t token, float *to, float scale) {
         load(from, room.data(), sizes.size);
-        turn(room.data(), cos + token * sizes.size, sin + token * sizes.size, to, sizes.size, scale, false);
+        turn(room.data(), cos, sin, token, to, sizes.size, scale, false);
     }
 
     // Keys and values of `count` tokens from `token`, at `place` among those of the row.
@@ -163,9 +186,6 @@ struct Desk {
             turned(qkv + token * sizes.wide() + sizes.asking(head, line) * sizes.size, token, &query[line * padded], sizes.scale);
         }
     }
-
-    // How many keys the query of a line of the block sees.
-    int64_t seen(int64_t line, int64_t begin, int64_t shared) const { return shared + begin + line / sizes.group + 1; }
 };
 
 template <typename T>
@@ -185,14 +205,14 @@ void attend_forward(const T *qkv, const T *cos, const T *sin, const Row *rows, c
                     int64_t end = std::min(begin + PLACES, row.length), lines = (end - begin) * sizes.group;
                     desk.ask(row, begin, end);
                     for (int64_t line = 0; line < lines; line += DOWN) {
-                        int64_t own = std::min<int64_t>(DOWN, lines - line), all = desk.seen(line + own - 1, begin, chunk.shared);
+                        int64_t own = std::min<int64_t>(DOWN, lines - line), all = sizes.seen(row, begin, line + own - 1, chunk.shared);
                         float *scores = &desk.scores[line * desk.most];
                         product(own, {&desk.query[line * desk.padded], desk.padded, 1}, desk.key_across.data(), desk.most, scores, desk.most,
                                 filled(all), sizes.size, false);
                         float scale[DOWN];
                         for (int64_t i = 0; i < own; i++) {
                             float *__restrict mine = scores + i * desk.most, most = -INFINITY, sum = 0;
-                            int64_t seen = desk.seen(line + i, begin, chunk.shared);
+                            int64_t seen = sizes.seen(row, begin, line + i, chunk.shared);
 #pragma omp simd reduction(max : most)
                             for (int64_t j = 0; j < seen; j++) most = mine[j] > most ? mine[j] : most;
 #pragma omp simd reduction(+ : sum)
@@ -202,8 +222,9 @@ void attend_forward(const T *qkv, const T *cos, const T *sin, const Row *rows, c
                             }
                             std::fill(mine + seen, mine + all, 0.0f);
                             scale[i] = 1.0f / sum;
-                            int64_t token = sizes.token(row, begin, line + i);
-                            logs[token * sizes.heads * sizes.group + sizes.asking(head, line + i)] = most + std::log(sum);
+                            int64_t query = sizes.token(row, begin, line + i) * sizes.heads * sizes.group + sizes.asking(head, line + i);
+                            logs[query] = most + std::log(sum);
+                            if (sizes.threshold) drop(mine, seen, query, sizes);
                         }
                         product(own, {scores, desk.most, 1}, desk.value.data(), desk.padded, found.data(), desk.padded, desk.padded, all,
                                 false);
@@ -239,10 +260,10 @@ void attend_backward(const T *gradient, const T *qkv, const T *cos, const T *sin
                 std::fill(of_value.begin() + chunk.shared * padded, of_value.end(), 0.0f);
                 for (int64_t begin = 0; begin < row.length; begin += PLACES) {
                     int64_t end = std::min(begin + PLACES, row.length), lines = (end - begin) * sizes.group;
-                    int64_t widest = chunk.shared + end;
+                    int64_t widest = chunk.shared + (sizes.both_ways ? row.length : end);
                     desk.ask(row, begin, end);
                     for (int64_t line = 0; line < lines; line += DOWN) {
-                        int64_t own = std::min<int64_t>(DOWN, lines - line), all = desk.seen(line + own - 1, begin, chunk.shared);
+                        int64_t own = std::min<int64_t>(DOWN, lines - line), all = sizes.seen(row, begin, line + own - 1, chunk.shared);
                         float *scores = &desk.scores[line * most], *of = &of_scores[line * most], *asked = &desk.query[line * padded];
                         for (int64_t i = 0; i < own; i++) {
                             int64_t token = sizes.token(row, begin, line + i);
@@ -254,8 +275,10 @@ void attend_backward(const T *gradient, const T *qkv, const T *cos, const T *sin
                                 false);
                         for (int64_t i = 0; i < own; i++) {
                             float *__restrict weights = scores + i * most, *__restrict mine = of + i * most, sum = 0;
-                            int64_t seen = desk.seen(line + i, begin, chunk.shared), token = sizes.token(row, begin, line + i);
-                            float log = logs[token * sizes.heads * sizes.group + sizes.asking(head, line + i)];
+                            int64_t seen = sizes.seen(row, begin, line + i, chunk.shared), token = sizes.token(row, begin, line + i);
+                            int64_t query = token * sizes.heads * sizes.group + sizes.asking(head, line + i);
+                            float log = logs[query];
+                            if (sizes.threshold) drop(mine, seen, query, sizes);
 #pragma omp simd reduction(+ : sum)
                             for (int64_t j = 0; j < seen; j++) {
                                 weights[j] = power(weights[j] - log);
@@ -263,21 +286,21 @@ void attend_backward(const T *gradient, const T *qkv, const T *cos, const T *sin
                             }
 #pragma omp simd
                             for (int64_t j = 0; j < seen; j++) mine[j] = weights[j] * (mine[j] - sum);
+                            if (sizes.threshold) drop(weights, seen, query, sizes);
                             std::fill(weights + seen, weights + widest, 0.0f);
                             std::fill(mine + seen, mine + widest, 0.0f);
                         }
                         product(own, {of, most, 1}, desk.key.data(), padded, of_query.data(), padded, padded, all, false);
                         for (int64_t i = 0; i < own; i++) {
                             int64_t token = sizes.token(row, begin, line + i);
-                            turn(&of_query[i * padded], cos + token * sizes.size, sin + token * sizes.size, turned.data(), sizes.size,
-                                 sizes.scale, true);
+                            turn(&of_query[i * padded], cos, sin, token, turned.data(), sizes.size, sizes.scale, true);
                             store(turned.data(),
                                   of_all + token * sizes.wide() + sizes.asking(head, line + i) * sizes.size, sizes.size);
                         }
                     }
-                    for (int64_t key = 0; key < widest; key += DOWN) {  // keys of the block itself are seen from their own place on
+                    for (int64_t key = 0; key < widest; key += DOWN) {  // keys of the block itself may be seen from their own place on alone
                         int64_t own = std::min<int64_t>(DOWN, widest - key);
-                        int64_t from = std::max<int64_t>(0, key - chunk.shared - begin) * sizes.group;
+                        int64_t from = sizes.both_ways ? 0 : std::max<int64_t>(0, key - chunk.shared - begin) * sizes.group;
                         product(own, {&desk.scores[from * most + key], 1, most}, &of_out[from * padded], padded, &of_value[key * padded],
                                 padded, padded, lines - from, true);
                         product(own, {&of_scores[from * most + key], 1, most}, &desk.query[from * padded], padded, &of_key[key * padded],
@@ -287,7 +310,7 @@ void attend_backward(const T *gradient, const T *qkv, const T *cos, const T *sin
                 for (int64_t place = 0; place < row.length && !chunk.whole; place++) {
                     int64_t token = row.first + place, at = (chunk.shared + place) * padded;
                     T *here = of_all + token * sizes.wide() + (sizes.heads * sizes.group + head) * sizes.size;
-                    turn(&of_key[at], cos + token * sizes.size, sin + token * sizes.size, turned.data(), sizes.size, 1.0f, true);
+                    turn(&of_key[at], cos, sin, token, turned.data(), sizes.size, 1.0f, true);
                     store(turned.data(), here, sizes.size);
                     store(&of_value[at], here + sizes.heads * sizes.size, sizes.size);
                 }
@@ -319,7 +342,7 @@ void attend_shared(const T *cos, const T *sin, const int64_t *shares, int64_t co
                     for (int64_t i = 0; i < 2 * sizes.size; i++) sum[i] += own[i];
                 }
                 T *here = of_all + token * sizes.wide() + (sizes.heads * sizes.group + head) * sizes.size;
-                turn(sum.data(), cos + token * sizes.size, sin + token * sizes.size, turned.data(), sizes.size, 1.0f, true);
+                turn(sum.data(), cos, sin, token, turned.data(), sizes.size, 1.0f, true);
                 store(turned.data(), here, sizes.size);
                 store(sum.data() + sizes.size, here + sizes.heads * sizes.size, sizes.size);
             }
@@ -327,19 +350,24 @@ void attend_shared(const T *cos, const T *sin, const int64_t *shares, int64_t co
     }
 }
 
+// heads, group, size, both_ways, seed, threshold
+Sizes of(const int64_t *sizes, float scale, float raised) {
+    return {sizes[0], sizes[1], sizes[2], scale, sizes[3], (uint32_t)sizes[4], (uint32_t)sizes[5], raised};
+}
+
 }  // namespace
 
 #define FOR_TYPE(T, NAME)                                                                                                             \
     void attend_forward_##NAME(const T *qkv, const T *cos, const T *sin, const Row *rows, const Chunk *chunks, int64_t count,         \
-                               int64_t longest, T *out, float *logs, int64_t heads, int64_t group, int64_t size, float scale) {       \
-        attend_forward(qkv, cos, sin, rows, chunks, count, longest, out, logs, {heads, group, size, scale});                          \
+                               int64_t longest, T *out, float *logs, const int64_t *sizes, float scale, float raised) {               \
+        attend_forward(qkv, cos, sin, rows, chunks, count, longest, out, logs, of(sizes, scale, raised));                             \
     }                                                                                                                                 \
     void attend_backward_##NAME(const T *gradient, const T *qkv, const T *cos, const T *sin, const float *logs, const Row *rows,      \
                                 const Chunk *chunks, int64_t count, int64_t longest, const int64_t *shares, int64_t shared,           \
-                                float *gathered, T *of_all, int64_t heads, int64_t group, int64_t size, float scale) {                \
-        Sizes sizes{heads, group, size, scale};                                                                                       \
-        attend_backward(gradient, qkv, cos, sin, logs, rows, chunks, count, longest, gathered, of_all, sizes);                        \
-        attend_shared(cos, sin, shares, shared, gathered, of_all, sizes);                                                             \
+                                float *gathered, T *of_all, const int64_t *sizes, float scale, float raised) {                        \
+        Sizes known = of(sizes, scale, raised);                                                                                       \
+        attend_backward(gradient, qkv, cos, sin, logs, rows, chunks, count, longest, gathered, of_all, known);                        \
+        attend_shared(cos, sin, shares, shared, gathered, of_all, known);                                                             \
     }
 
 extern "C" {

@@ -1,4 +1,4 @@
-// What stands between the matrix products of a decoder layer, each in one pass over memory: norm, gated activation, dropout; and products
+// What stands between the matrix products of a decoder layer, each in one pass over memory: norm, activations, dropout; and products
 // divided among threads. Shapes and formulas: see __init__.py.
 
 #include "numbers.h"
@@ -77,6 +77,48 @@ void gated_backward(const T *gradient, const T *both, T *out, int64_t rows, int6
     }
 }
 
+// The normal distribution at x: how much of it lies below, and its density. The error function by formula 7.1.26 of Abramowitz and Stegun
+// (Handbook of Mathematical Functions, 1964), off by at most 1.5e-7.
+struct Normal {
+    float below, density;
+    inline explicit Normal(float x) {
+        float size = std::fabs(x) * 0.70710678f, t = 1.0f / (1.0f + 0.3275911f * size), bell = power(-size * size);
+        float above = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t * bell * 0.5f;
+        below = x < 0 ? above : 1.0f - above;
+        density = bell * 0.39894228f;
+    }
+};
+
+template <typename T>
+void gelu_forward(const T *x, T *out, int64_t count) {
+#pragma omp parallel for schedule(static)
+    for (int64_t at = 0; at < count; at += PIECE) {
+        int64_t own = count - at < PIECE ? count - at : PIECE;
+        float found[PIECE];
+        load(x + at, found, own);
+#pragma omp simd
+        for (int64_t i = 0; i < own; i++) found[i] *= Normal(found[i]).below;
+        store(found, out + at, own);
+    }
+}
+
+template <typename T>
+void gelu_backward(const T *gradient, const T *x, T *out, int64_t count) {
+#pragma omp parallel for schedule(static)
+    for (int64_t at = 0; at < count; at += PIECE) {
+        int64_t own = count - at < PIECE ? count - at : PIECE;
+        float found[PIECE], of[PIECE];
+        load(x + at, found, own);
+        load(gradient + at, of, own);
+#pragma omp simd
+        for (int64_t i = 0; i < own; i++) {
+            Normal normal(found[i]);
+            found[i] = of[i] * (normal.below + found[i] * normal.density);
+        }
+        store(found, out + at, own);
+    }
+}
+
 // PyTorch's own functions over raw memory (its C interface for compiled models), handed over by `connect`.
 struct {
     int32_t (*create)(void *, int64_t, const int64_t *, const int64_t *, int64_t, int32_t, int32_t, int32_t, void **);
@@ -95,14 +137,6 @@ struct Matrix {
     }
     ~Matrix() { torch.destroy(handle); }
 };
-
-// A number from 0 to 2^32 - 1 for each place, as if drawn: an integer hash of 32 bits by two multiplications.
-inline uint32_t drawn(uint32_t place, uint32_t seed) {
-    uint32_t x = place * 0x9E3779B1u ^ seed;
-    x = (x ^ (x >> 16)) * 0x7FEB352Du;
-    x = (x ^ (x >> 15)) * 0x846CA68Bu;
-    return x ^ (x >> 16);
-}
 
 template <typename T>
 void dropout(const T *x, T *out, int64_t count, uint32_t seed, uint32_t threshold, float scale) {
@@ -132,6 +166,8 @@ void dropout(const T *x, T *out, int64_t count, uint32_t seed, uint32_t threshol
     void gated_backward_##NAME(const T *g, const T *both, T *out, int64_t rows, int64_t size) {                                     \
         gated_backward(g, both, out, rows, size);                                                                                   \
     }                                                                                                                               \
+    void gelu_forward_##NAME(const T *x, T *out, int64_t count) { gelu_forward(x, out, count); }                                      \
+    void gelu_backward_##NAME(const T *g, const T *x, T *out, int64_t count) { gelu_backward(g, x, out, count); }                     \
     void dropout_##NAME(const T *x, T *out, int64_t count, int64_t seed, int64_t threshold, float scale) {                            \
         dropout(x, out, count, (uint32_t)seed, (uint32_t)threshold, scale);                                                           \
     }

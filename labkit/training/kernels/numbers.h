@@ -60,3 +60,11 @@ inline void store(const float *__restrict from, T *__restrict to, int64_t count)
 #pragma omp simd
     for (int64_t i = 0; i < count; i++) down(from[i], to[i]);
 }
+
+// A number from 0 to 2^32 - 1 for each place, as if drawn: an integer hash of 32 bits by two multiplications.
+inline uint32_t drawn(uint32_t place, uint32_t seed) {
+    uint32_t x = place * 0x9E3779B1u ^ seed;
+    x = (x ^ (x >> 16)) * 0x7FEB352Du;
+    x = (x ^ (x >> 15)) * 0x846CA68Bu;
+    return x ^ (x >> 16);
+}

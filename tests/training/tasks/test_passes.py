@@ -22,7 +22,7 @@ def test_parts_have_little_padding_and_whole_eights_of_texts():
     lengths = [min(90, int(draw.lognormvariate(2.6, 0.5)) + 3) for _ in range(128)]
     parts = passes.parts(lengths, 10**6)
     tokens, one = sum(lengths), 128 * max(lengths)
-    assert one > 2.5 * tokens and passes.padded(lengths, parts) < 1.4 * tokens
+    assert one > 2.5 * tokens and passes.through(lengths, parts) < 1.4 * tokens
     assert all(len(part) % 8 == 0 for part in parts) and len(parts) < 12
 
 
