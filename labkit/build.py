@@ -75,7 +75,7 @@ def build(recipe: Recipe, source: Source, on_step: Callable[[dict[str, Any]], No
     from labkit.evaluation import report
     from labkit.training import trainer
 
-    run = trainer.train(recipe, source.records, source.scenario, on_step, on_prepare)
+    run = trainer.train(recipe, source.records, source.scenario, on_step, on_prepare, say=say)
     process.release_memory()
     if not is_current(run):
         recs.write(source.records, run.folder / "records.jsonl")

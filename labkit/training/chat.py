@@ -20,7 +20,7 @@ from labkit.training.kept import Kept
 from labkit.training.prefix_store import open_or_build
 from labkit.training.recipe import Recipe
 from labkit.training.shared_prefix import Rows
-from labkit.training.split import SplitModel, check_exact, scores, split
+from labkit.training.split import NotSplit, SplitModel, check_exact, scores, split
 from labkit.training.views import View
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ class CachedChat(Chat):
     """See the module's docstring.
 
     Raises:
-        LabError: the base cannot be cut exactly (see `split`), or has nothing that the method could adapt.
+        NotSplit: the base cannot be cut exactly (see `split`).
+        LabError: the base has nothing that the method could adapt, or with the method put in it computes something else.
     """
 
     held_out_batch = 64
@@ -47,7 +48,7 @@ class CachedChat(Chat):
         first = data.train.examples[0]
         record = torch.tensor(first.tokens, device=self.device), len(data.train.prefixes[first.group])
         wanted = scores(model, *record)
-        check_exact(model, parts, wanted, *record)
+        check_exact(model, parts, wanted, *record, refuses=NotSplit)
         self.model = methods.apply(model, recipe, cut)
         self.parts: SplitModel = split(methods.inner(self.model), cut)
         check_exact(model, self.parts, wanted, *record)  # what a method adds begins as nothing

@@ -4,7 +4,7 @@ How a batch goes through the model is the business of `chat` and `chat_plain`.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ class Chat:
         model: the whole model, with PEFT around it where the method adds something.
         head: maps last hidden states to the vocabulary's scores.
         held_out_batch: records that are measured in one batch.
+        notes: what a person should know before training starts.
     """
 
     recipe: Recipe
@@ -43,6 +44,7 @@ class Chat:
     teacher: teachers.Teacher | None
     device: str
     held_out_batch: int
+    notes: Sequence[str] = ()
 
     def _parts(self, data: Encoded, rows: list[int]) -> list[list[int]]:
         """The rows in parts that go through the model at once."""
@@ -107,9 +109,11 @@ class Chat:
         import torch
 
         self.model.eval()
-        with torch.no_grad():
-            yield
-        self.model.train()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.model.train()
 
     def answers(self) -> list[dict[str, str]]:
         return chat_data.answers(self.model, self.base, self.data, self.recipe.answers)

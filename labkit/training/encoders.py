@@ -7,8 +7,9 @@ cached (`objectives.caching.cached_gradients`), which is exact too.
 
 import dataclasses
 import functools
+import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from labkit.training.examples import batches
 from labkit.training.kept import Kept
 from labkit.training.learner import Passed
 from labkit.training.noise import Noise, embedding_of
+from labkit.training.objectives import multitask
 from labkit.training.recipe import Recipe
 from labkit.training.tasks import losses, passes
 from labkit.training.tasks.task import Example, Head, Outputs, Prepared
@@ -96,7 +98,28 @@ class Encoder:
         recipe = self.recipe
         if recipe.objective != "cross_entropy":
             return [(epoch, rows) for epoch in range(recipe.epochs) for rows in losses.batches(recipe, self.data, epoch)]
+        if recipe.task_sampling != "none":
+            return [(epoch, rows) for epoch, rows, _ in self._sampled]
         return [(epoch, rows) for epoch in range(recipe.epochs) for rows in batches(self.data.train, recipe.batch_size, recipe.seed, epoch)]
+
+    @functools.cached_property
+    def _sampled(self) -> list[tuple[int, list[int], str]]:
+        """All steps where each teaches one head: as many as without sampling, each with the head's next batch (its records come anew, in
+        another order, when all have been)."""
+        recipe, data = self.recipe, self.data
+        rows_of = {head.name: [row for row, example in enumerate(data.train) if head.name in example.targets] for head in data.heads}
+        shares = multitask.task_shares([len(rows) for rows in rows_of.values()], recipe.task_sampling, recipe.task_temperature)
+        a_round = -(-len(data.train) // recipe.batch_size)
+        drawn = multitask.sampled_tasks(shares, recipe.epochs * a_round, recipe.seed)
+        coming = {name: self._endless(rows) for name, rows in rows_of.items() if rows}
+        names = list(rows_of)
+        return [(step // a_round, next(coming[names[task]]), names[task]) for step, task in enumerate(drawn)]
+
+    def _endless(self, rows: list[int]) -> Iterator[list[int]]:
+        own = [self.data.train[row] for row in rows]
+        for turn in itertools.count():
+            for places in batches(own, self.recipe.batch_size, self.recipe.seed, turn):
+                yield [rows[place] for place in places]
 
     def groups(self) -> list[dict[str, Any]]:
         return methods.groups(self.masters, self.recipe)
@@ -117,8 +140,12 @@ class Encoder:
         return Passed(world.total(loss), tokens, more)
 
     def _seen(self, row: int, index: int) -> Example:
-        """What step `index` sees of a training text: `token_drop` of its tokens are left out, drawn anew each time, but never all."""
+        """What step `index` sees of a training text: `token_drop` of its tokens are left out, drawn anew each time, but never all; with
+        `task_sampling` the target of one head."""
         example = self.data.train[row]
+        if self.recipe.task_sampling != "none":
+            head = self._sampled[index][2]
+            example = dataclasses.replace(example, targets={head: example.targets[head]})
         if not self.recipe.token_drop:
             return example
         draw = random.Random(f"{self.recipe.seed}:{index}:{row}")
@@ -174,7 +201,8 @@ class Encoder:
     def _outputs(self, examples: list[Example], kept: Kept | None) -> Outputs:
         """What the model says of all these examples, from what is kept of them where that is."""
         batch_of = lambda places: self._entering(kept, places, [len(examples[place].tokens) for place in places])  # noqa: E731
-        return passes.run(self.model, examples, self.device, batch_of=batch_of if kept else None)
+        return passes.run(self.model, examples, self.device, min(passes.PASS_TOKENS, 2 * self.micro_tokens),
+                          batch_of=batch_of if kept else None)
 
     def drop_gradients(self) -> None:
         masters.drop_gradients(self.model, self.masters)

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from labkit import files, process
 from labkit.errors import LabError
@@ -27,6 +27,7 @@ from labkit.training.watching import memory
 from labkit.training.world import World
 
 OnStep = Callable[[dict[str, Any]], None]
+Found = TypeVar("Found")
 
 _RECENT = 20        # steps over which a loss that runs away is judged
 _RUNAWAY = 3.0      # how many times the best such mean the latest may be
@@ -158,20 +159,33 @@ class Loop:
 
     def _passed(self, rows: list[int], index: int) -> Passed:
         """The batch there and back; where memory does not suffice, in parts half the size, which add up to the same gradient."""
+        of_step = lambda: f"step {index + 1} ({', '.join(self.learner.name_rows(rows)[:4])})"  # noqa: E731
+        return self._fitting(lambda: self.learner.step(rows, index, self.world), of_step, self.learner.tokens_of(rows))
+
+    def _fitting(self, work: Callable[[], Found], name: Callable[[], str], tokens: int) -> Found:
+        """What the work gives, done in parts half the size (`micro_tokens`) where memory does not suffice.
+
+        Args:
+            name: what it is of, for a person.
+            tokens: how many there are in all.
+        """
         import torch
 
         while True:
             state = torch.get_rng_state()
             try:
-                return self.learner.step(rows, index, self.world)
+                return work()
             except (MemoryError, RuntimeError) as error:
-                if self.world.size > 1 or not _is_out_of_memory(error):
+                if not _is_out_of_memory(error):
                     raise
+                if self.world.size > 1:  # the others are in the midst of theirs
+                    raise LabError(f"run {self.key}: memory does not suffice for {name()} in one of {self.world.size} processes; lower "
+                                   f"micro_tokens ({self.learner.micro_tokens}), then go on with the same command") from None
                 if self.learner.micro_tokens <= 1:
-                    raise LabError(f"run {self.key}: memory does not suffice for a single record of step {index + 1} "
-                                   f"({', '.join(self.learner.name_rows(rows)[:4])}); lower max_tokens or layers") from None
+                    raise LabError(f"run {self.key}: memory does not suffice for a single record of {name()}; "
+                                   "lower max_tokens or layers") from None
             self.learner.drop_gradients()
-            self.learner.micro_tokens = max(1, min(self.learner.micro_tokens, self.learner.tokens_of(rows)) // 2)
+            self.learner.micro_tokens = max(1, min(self.learner.micro_tokens, tokens) // 2)
             torch.set_rng_state(state)
             process.release_memory()
             if torch.cuda.is_available():
@@ -211,8 +225,10 @@ class Loop:
         """Measure on the validation records into the row; the verdict where it counts for early stopping."""
         with self._as_saved():
             takes_part = self.world.is_first or self.recipe.shard  # a divided model runs in all processes or in none
-            found = self.learner.measure() if takes_part else {}
-            answers = self.learner.answers() if takes_part else []
+            measured = lambda: (self.learner.measure(), self.learner.answers())  # noqa: E731
+            found, answers = {}, []
+            if takes_part:
+                found, answers = self._fitting(measured, lambda: "the validation records", self.learner.micro_tokens)
             if "validation_loss" in found:
                 row["validation_loss"] = found.pop("validation_loss")
             if found:

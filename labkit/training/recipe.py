@@ -20,6 +20,11 @@ _LIMITS = (("least", "at least", operator.ge), ("most", "at most", operator.le),
            ("above", "above", operator.gt), ("below", "below", operator.lt))
 
 
+# What an encoder's losses alone know, each with the value that changes nothing.
+_OF_ENCODERS = {"label_smoothing": 0.0, "focal_gamma": 0.0, "class_weights": "none", "task_weighting": "fixed", "task_sampling": "none",
+                "contrastive_weight": 0.0}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a run is trained. Two runs with equal recipes, data and base end in the same weights.
@@ -46,6 +51,10 @@ class Recipe:
         task_weighting: how the heads' losses are weighed: `fixed`, `uncertainty` (Kendall et al. 2018, https://arxiv.org/abs/1705.07115)
             or `gradient_norm` (Chen et al. 2018, https://arxiv.org/abs/1711.02257).
         task_weights: with `fixed`, the weight of each field in the order of `fields`; empty: 1 each.
+        task_sampling: whether each step teaches all heads that its records have (`none`), or one of them, drawn evenly (`uniform`), by its
+            records (`proportional`) or between the two (`temperature`), see `objectives.multitask.task_shares`. For heads whose losses
+            or numbers of records differ much.
+        task_temperature: of `task_sampling` by `temperature`: 1 is proportional, large is uniform.
         pooling: what of a text's token states stands for it: `mean`, or `first` (the encoder's [CLS]).
         teacher: of a chat model: the run (`SCENARIO/NAME`) or base model whose probabilities it learns from beside the answers, with the
             same tokenizer; empty: none, see `teacher`.
@@ -125,6 +134,8 @@ class Recipe:
     class_weights: str = of("none", choices=("none", "balanced"))
     task_weighting: str = of("fixed", choices=("fixed", "uncertainty", "gradient_norm"))
     task_weights: tuple[float, ...] = ()
+    task_sampling: str = of("none", choices=("none", "uniform", "proportional", "temperature"))
+    task_temperature: float = of(1.0, above=0.0)
     pooling: str = of("mean", choices=("mean", "first"))
     teacher: str = ""
     teacher_weight: float = of(0.5, above=0.0, most=1.0)
@@ -174,6 +185,16 @@ class Recipe:
             raise LabError(f"recipe: task_weights has {len(self.task_weights)} numbers for {len(self.fields)} fields")
         if self.task == "chat" and self.objective != "cross_entropy":
             raise LabError(f"recipe: objective {self.objective!r} is for encoders; task `chat` learns by cross_entropy")
+        if self.task_sampling != "none" and (self.objective != "cross_entropy" or self.task_weighting == "gradient_norm"):
+            raise LabError("recipe: task_sampling teaches one head a step by cross_entropy; objectives over embeddings and weights by "
+                           "gradient norms see all heads at once, leave one of them out")
+        if self.task == "chat":
+            given = [name for name, plain in _OF_ENCODERS.items() if getattr(self, name) != plain]
+            if given:
+                raise LabError(f"recipe: {given[0]} is for encoders; task `chat` learns its answers' tokens by plain cross-entropy, "
+                               "leave it out")
+            if self.dropout and self.method not in ("lora", "rslora", "dora", "pissa"):
+                raise LabError(f"recipe: dropout is LoRA's, before its matrices; method {self.method!r} has none, leave it out")
         if self.quantised != "none" and self.task != "chat":
             raise LabError(f"recipe: quantised is for task `chat`, not for {self.task!r}; leave it out")
         if self.shard and (self.task != "chat" or self.optimiser != "adamw" or self.quantised != "none"):

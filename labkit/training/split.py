@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+class NotSplit(LabError):
+    """The decoder cannot be cut so that what enters the upper part stays the same; it can still be trained whole."""
+
+
 @dataclass
 class SplitModel:
     """The two parts of one model; they share its modules.
@@ -54,7 +58,7 @@ def split(model: "PreTrainedModel", cut: int) -> SplitModel:
     """Cut a causal language model below layer `cut` (0: nothing is frozen, `enter` gives the embeddings).
 
     Raises:
-        LabError: the model's layers are not a plain list, or dropout in the frozen layers would make a kept state inexact.
+        NotSplit: the model's layers are not a plain list, or dropout in the frozen layers would make a kept state inexact.
             See also `check_exact`.
     """
     import torch
@@ -63,14 +67,13 @@ def split(model: "PreTrainedModel", cut: int) -> SplitModel:
     layers = getattr(decoder, "layers", None)
     head = model.get_output_embeddings()
     if not isinstance(layers, torch.nn.ModuleList) or not hasattr(decoder, "norm") or head is None:
-        raise LabError(f"{type(model).__name__}: its layers are not a plain list, so frozen layers cannot be cached; "
-                       "use a Llama-, Qwen- or Mistral-like model")
+        raise NotSplit(f"{type(model).__name__}: its layers are not a plain list, so frozen layers cannot be cached")
     if not 0 <= cut < len(layers):
         raise LabError(f"cannot cut {len(layers)} layers at {cut}")
     droppers = [name for layer in layers[:cut] for name, module in layer.named_modules()
                 if isinstance(module, torch.nn.Dropout) and module.p > 0]
     if cut and (droppers or getattr(model.config, "attention_dropout", 0.0)):
-        raise LabError(f"{type(model).__name__} has dropout in its frozen layers, so caching them would not be exact; "
+        raise NotSplit(f"{type(model).__name__} has dropout in its frozen layers, so caching them would not be exact; "
                        "set attention_dropout to 0 in the base model's config, or layers = 0 in the recipe")
     lower = None
     if cut:
@@ -87,12 +90,14 @@ def scores(model: "PreTrainedModel", tokens: "torch.Tensor", prefix_length: int 
         return model(input_ids=tokens[None], use_cache=False).logits[0, prefix_length:].float()
 
 
-def check_exact(model: "PreTrainedModel", parts: SplitModel, want: "torch.Tensor", tokens: "torch.Tensor", prefix_length: int = 0) -> None:
+def check_exact(model: "PreTrainedModel", parts: SplitModel, want: "torch.Tensor", tokens: "torch.Tensor", prefix_length: int = 0,
+                refuses: type[LabError] = LabError) -> None:
     """Compare the split model's logits with `want`, the whole model's (`scores`) on the same tokens, of which `prefix_length` are run
     as a shared prefix.
 
     Raises:
-        LabError: they differ by more than rounding (for instance because the model scales its embeddings or logits).
+        LabError: they differ by more than rounding (for instance because the model scales its embeddings or logits), as `refuses`; or the
+            base's scores are no numbers.
     """
     import torch
 
@@ -108,8 +113,7 @@ def check_exact(model: "PreTrainedModel", parts: SplitModel, want: "torch.Tensor
     tolerance = 1e-4 if next(model.parameters()).dtype == torch.float32 else 0.05
     gap = (want - got).norm() / want.norm()
     if not gap <= tolerance:
-        raise LabError(f"{type(model).__name__}: caching its frozen layers would not be exact (logits differ by {gap:.1%}); "
-                       "this architecture is not supported yet")
+        raise refuses(f"{type(model).__name__}: caching its frozen layers would not be exact (logits differ by {gap:.1%})")
 
 
 def _part(decoder: "torch.nn.Module", start: int, stop: int) -> "torch.nn.Module":

@@ -36,7 +36,7 @@ _CACHED = ("freeze", "lora", "rslora", "dora", "pissa", "ia3")  # these leave wh
 
 
 def train(recipe: Recipe, records: "Dataset", scenario: Scenario, on_step: OnStep | None = None, on_prepare: OnPrepare | None = None,
-          stop: "threading.Event | None" = None, control: Control | None = None, say: Say | None = None) -> Run:
+          stop: "threading.Event | None" = None, control: Control | None = None, say: Say | None = print) -> Run:
     """Train one run, or go on with it where it was left; a finished run of an equal recipe and data is given back as it is.
 
     Args:
@@ -45,7 +45,7 @@ def train(recipe: Recipe, records: "Dataset", scenario: Scenario, on_step: OnSte
         on_prepare: called with (records done, records in all) while the frozen layers are run.
         stop: when set, training ends after the step at hand with a checkpoint.
         control: to pause, stop or measure while it goes.
-        say: told, before training starts, what the length limit cuts off.
+        say: told, before training starts, what the length limit cuts off; None: nobody.
 
     Raises:
         LabError: another process is training this run, the run's folder holds a finished run of another recipe, the data
@@ -58,7 +58,7 @@ def train(recipe: Recipe, records: "Dataset", scenario: Scenario, on_step: OnSte
 
 
 def train_task(recipe: Recipe, data: "TaskData", on_step: OnStep | None = None, on_prepare: OnPrepare | None = None,
-               control: Control | None = None, say: Say | None = None) -> Run:
+               control: Control | None = None, say: Say | None = print) -> Run:
     """`train` on a task's own data (`tasks.formats`: GLUE, SQuAD, CoNLL-2003, chats) in place of a scenario's records."""
     from labkit.training.tasks import of_data
 
@@ -122,13 +122,20 @@ def of_scenario(recipe: Recipe, records: "Dataset", scenario: Scenario, base: mo
 
 def chat_learner(recipe: Recipe, base: models.BaseModel, data: chat_data.ChatData) -> Learner:
     """The learner that the recipe's method needs: with the frozen layers kept wherever that is possible."""
-    if recipe.method in _CACHED and not recipe.shard:
-        from labkit.training.chat import CachedChat as Chat
-    elif recipe.method == "head":
+    from labkit.training.chat import CachedChat
+    from labkit.training.chat_plain import PlainChat
+    from labkit.training.split import NotSplit
+
+    if recipe.method == "head":
         raise LabError("recipe: method 'head' is for encoders; a chat model's head writes words and stays as it is")
-    else:
-        from labkit.training.chat_plain import PlainChat as Chat
-    return Chat(recipe, base, data)
+    if recipe.method in _CACHED and not recipe.shard:
+        try:
+            return CachedChat(recipe, base, data)
+        except NotSplit as error:
+            learner = PlainChat(recipe, base, data)
+            learner.notes = [f"{error}; the whole model runs at every step, which takes longer"]
+            return learner
+    return PlainChat(recipe, base, data)
 
 
 def _begin(run: Run, recipe: Recipe, fingerprint: str, base_sha256: str) -> None:

@@ -92,7 +92,8 @@ def test_a_batch_in_parts_gives_the_same_weights(base, kind, changes):
 
 
 @pytest.mark.parametrize("changes", [{}, {"task_weighting": "uncertainty"}, {"task_weighting": "gradient_norm"},
-                                     {"objective": "supervised_contrastive", "contrastive_weight": 0.3}], ids=str)
+                                     {"objective": "supervised_contrastive", "contrastive_weight": 0.3},
+                                     {"task_sampling": "uniform", "epochs": 3}], ids=str)
 def test_several_heads_learn_the_same_however_the_batch_is_cut(base, changes):
     (whole, _), *parts = with_parts(several_heads(base, **changes), (10_000, 40, 1))
     for weights, _ in parts:
@@ -113,6 +114,29 @@ def test_gradient_norm_looks_at_the_last_layer_that_learns_and_not_at_the_unused
     assert set(losses.shared_parameters(learner.model)) == last
     with pytest.raises(LabError, match="needs a trunk that learns"):
         several_heads(base, task_weighting="gradient_norm", method="head")
+
+
+def test_task_sampling_teaches_one_head_a_step_by_its_share(base):
+    learner = several_heads(base, task_sampling="proportional", batch_size=2, epochs=40)
+    plan, count = learner.plan(), len(learner.data.train)
+    assert len(plan) == 40 * -(-count // 2) and [epoch for epoch, _ in plan] == sorted(epoch for epoch, _ in plan)
+    taught = [{name for row in rows for name in learner._seen(row, index).targets} for index, (_, rows) in enumerate(plan)]
+    assert all(len(names) == 1 for names in taught)
+    share = sum(names == {"parity"} for names in taught) / len(plan)
+    assert share == pytest.approx(4 / (2 * count + 4), abs=0.1)  # four rows have it
+    assert all(row < 4 for names, (_, rows) in zip(taught, plan, strict=True) if names == {"parity"} for row in rows)
+    before = {name: value.clone() for name, value in learner.masters.items()}
+    index = next(index for index, names in enumerate(taught) if names == {"size"})
+    learner.step(plan[index][1], index, World())
+    moved = {name for name, value in learner.masters.items() if value.grad is not None and value.grad.abs().max() > 0}
+    assert "heads.size.weight" in moved and not moved & {"heads.kind.weight", "heads.parity.weight"} and set(before) >= moved
+
+
+@pytest.mark.parametrize(("kind", "changes"), [("tag", {"class_weights": "balanced"}), ("span", {"label_smoothing": 0.1}),
+                                               ("regress", {"focal_gamma": 1.0})])
+def test_a_loss_that_the_heads_do_not_have_is_refused(base, kind, changes):
+    with pytest.raises(LabError, match="leave"):
+        learner_of(base, kind, **changes)
 
 
 @pytest.mark.parametrize("kind", KINDS)

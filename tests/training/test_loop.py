@@ -148,6 +148,21 @@ def test_where_memory_does_not_suffice_the_parts_are_halved(tiny_base, small_rec
     assert len(tight.metrics()) == len(plain.metrics())
 
 
+def test_where_memory_does_not_suffice_for_measuring_the_parts_are_halved_too(tiny_base, small_records, small_scenario, monkeypatch):
+    plain = trainer.train(recipe_of(tiny_base, name="plain"), small_records, small_scenario)
+    predicting, failed = chat.CachedChat._predicting, []
+
+    def limited(self, data, rows, seen):
+        if not torch.is_grad_enabled() and self.micro_tokens > 100:
+            failed.append(self.micro_tokens)
+            raise torch.OutOfMemoryError("out of memory")
+        return predicting(self, data, rows, seen)
+
+    monkeypatch.setattr(chat.CachedChat, "_predicting", limited)
+    tight = trainer.train(recipe_of(tiny_base, name="tight"), small_records, small_scenario)
+    assert len(failed) == 7 and tight.metrics()[-1]["validation_loss"] == pytest.approx(plain.metrics()[-1]["validation_loss"], abs=1e-3)
+
+
 def test_memory_that_does_not_suffice_for_one_record_says_which(tiny_base, small_records, small_scenario, monkeypatch):
     def nothing(self, *arguments):
         raise torch.OutOfMemoryError("out of memory")

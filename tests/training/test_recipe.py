@@ -20,3 +20,13 @@ def test_a_recipe_written_and_read_again_is_equal(tmp_path):
 def test_a_wrong_setting_is_named(changes, says):
     with pytest.raises(LabError, match=says):
         recipes.from_dict({"scenario": "x", **changes})
+
+
+@pytest.mark.parametrize("changes", [
+    {"label_smoothing": 0.1}, {"focal_gamma": 2.0}, {"class_weights": "balanced"}, {"task_weighting": "uncertainty"},
+    {"contrastive_weight": 0.5}, {"task_sampling": "uniform"}, {"method": "full", "dropout": 0.1},
+    {"task": "classify", "task_sampling": "uniform", "objective": "triplet"},
+    {"task": "classify", "task_sampling": "uniform", "task_weighting": "gradient_norm"}], ids=str)
+def test_a_setting_that_would_do_nothing_is_refused(changes):
+    with pytest.raises(LabError, match="leave"):
+        Recipe(scenario="x", **changes)

@@ -13,6 +13,7 @@ from collections import Counter
 
 import pytest
 import torch
+from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
 
 from labkit import files, places, records, runs
 from labkit.errors import LabError
@@ -155,9 +156,22 @@ def test_a_half_written_metrics_line_is_dropped(tiny_base, small_records, small_
 
 
 def test_kernels_that_give_something_else_than_the_model_are_refused(tiny_base, small_records, small_scenario, monkeypatch):
-    monkeypatch.setattr(packed_attention, "attend", lambda qkv, cos, sin, plan, heads: qkv[:, : heads.count * heads.group * heads.size])
+    monkeypatch.setattr(packed_attention, "attend", lambda qkv, plan, heads, cos, sin: qkv[:, : heads.count * heads.group * heads.size])
     with pytest.raises(LabError, match="would not be exact"):
         trainer.train(recipe_of(tiny_base), small_records, small_scenario)
+
+
+def test_a_decoder_that_cannot_be_cut_is_trained_whole_and_that_is_said(tiny_base, small_records, small_scenario, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base)
+    torch.manual_seed(0)
+    OPTForCausalLM(OPTConfig(vocab_size=len(tokenizer), hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4,
+                             word_embed_proj_dim=32, max_position_embeddings=512)).save_pretrained(tmp_path / "opt")
+    tokenizer.save_pretrained(tmp_path / "opt")
+    said = []
+    run = trainer.train(recipe_of(str(tmp_path / "opt"), layers=1), small_records, small_scenario, say=said.append)
+    assert run.state() == "done" and any("the whole model runs at every step" in line for line in said)
+    losses = [row["loss"] for row in run.metrics()]
+    assert losses[-1] < losses[0]
 
 
 def test_another_recipe_begins_an_unfinished_run_anew(tiny_base, small_records, small_scenario):

@@ -63,7 +63,7 @@ class Training:
         watching = _Watching(recipe.monitor, run, report)
         try:
             with process.environment("LABKIT_RUNS", str(self.folder)):
-                trainer.train(recipe, self.records, self.scenario, on_step=watching)
+                trainer.train(recipe, self.records, self.scenario, on_step=watching, say=None)
             values = [value for row in run.metrics() if (value := measured(row, recipe.monitor)) is not None]
         except Exception:
             self._end(run)

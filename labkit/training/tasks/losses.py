@@ -35,6 +35,12 @@ class HeadLosses:
         self.labelled = [head for head in data.heads if head.kind in ("label", "none")]
         if recipe.task_weights and len(recipe.task_weights) != len(self.heads):
             raise LabError(f"recipe: task_weights has {len(recipe.task_weights)} numbers for {len(self.heads)} heads")
+        kinds = {head.kind for head in self.heads.values()}
+        if recipe.class_weights != "none" and "label" not in kinds:
+            raise LabError("recipe: class_weights are of heads with one label a text; leave them out")
+        for name in ("label_smoothing", "focal_gamma"):
+            if getattr(recipe, name) and not kinds & {"label", "labels", "tags"}:
+                raise LabError(f"recipe: {name} is for labels and tags; task {recipe.task!r} has none, leave it out")
         self.begin()
         self.class_weights = {}
         for name, head in self.heads.items():

@@ -72,7 +72,7 @@ def warnings(learner: Learner) -> list[str]:
         return list(found)
     from labkit.training.tasks import dialogues
 
-    return dialogues.warnings(learner.data)
+    return [*learner.notes, *dialogues.warnings(learner.data)]
 
 
 def check(recipe: Recipe, data: TaskData) -> None:

@@ -8,7 +8,7 @@ from labkit.training.tasks.task import Example, Outputs
 if TYPE_CHECKING:
     import torch
 
-_PASS_TOKENS = 16384
+PASS_TOKENS = 16384
 _ROOM = 4  # how many times a part's tokens it may be with padding, where that costs nothing but room for the embeddings
 _PADDING, _TEXTS = 128, 8  # tokens of padding that a part may have before it ends, and how many texts it has a multiple of
 _STEP = 8  # tokens: batches are padded to a multiple, so that kernels compiled for one shape serve many (see `shared_prefix`)
@@ -75,7 +75,7 @@ def collate(texts: "list[tuple[tuple[int, ...], tuple[int, ...]]]", device: str 
     return {name: value.to(device) for name, value in batch.items()}
 
 
-def run(model: "torch.nn.Module", examples: list[Example], device: str = "cpu", pass_tokens: int = _PASS_TOKENS,
+def run(model: "torch.nn.Module", examples: list[Example], device: str = "cpu", pass_tokens: int = PASS_TOKENS,
         call: "Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] | None" = None,
         batch_of: "Callable[[list[int]], dict[str, torch.Tensor]] | None" = None) -> Outputs:
     """The outputs of every head for every example, and the embeddings under "", as float32 arrays in the order of the examples.
