@@ -144,7 +144,7 @@ class Encoder:
         `task_sampling` the target of one head."""
         example = self.data.train[row]
         if self.recipe.task_sampling != "none":
-            head = self._sampled[index][2]
+            head = self._sampled[index % len(self._sampled)][2]  # a sweep over rates begins anew
             example = dataclasses.replace(example, targets={head: example.targets[head]})
         if not self.recipe.token_drop:
             return example
