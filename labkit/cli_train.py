@@ -30,6 +30,8 @@ def train(scenario: Scenario = None, recipe: RecipeFile = None, name: Name = Non
           track: Annotated[list[str] | None, typer.Option(help="Where figures go too: tensorboard, mlflow, wandb, trackio.")] = None,
           launcher: Annotated[str, typer.Option(help="none, or accelerate: several processes, also over several machines.")] = "none",
           nproc: Annotated[int, typer.Option(min=1, help="Processes of --launcher accelerate on this machine.")] = 1,
+          find_rate: Annotated[bool, typer.Option("--find-rate", help="Sweep the learning rate over the recipe's own batches, show the "
+                                                                      "losses and which rate to begin with, and end.")] = False,
           dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe, data and what is cut off, and end.")] = False,
           language: Language = "en") -> None:
     """Train one run, or go on with it; see `labkit evaluate` for what comes next.
@@ -38,9 +40,15 @@ def train(scenario: Scenario = None, recipe: RecipeFile = None, name: Name = Non
     """
     from labkit.training import launch
 
+    language = checked_language(language)
+    if find_rate and (launcher != "none" or track or dry_run):
+        raise LabError("--find-rate trains nothing that lasts, in one process; leave out --launcher, --track and --dry-run")
     chosen, records, spec, task_data = _chosen(scenario, recipe, name, set, base, source, data, task)
     if minutes:
         chosen = _calibrated(chosen, records, spec, minutes)
+    if find_rate:
+        _find_rate(chosen, records if task_data is None else task_data, spec, language)
+        return
     if dry_run:
         _show_plan(chosen, records, spec, task_data)
         return
@@ -121,6 +129,37 @@ def _show_plan(recipe, records, scenario, task_data) -> None:
         typer.echo(f"  {line}")
 
 
+_RATE_WORDS = {
+    "en": {"frozen": "frozen layers", "records": " records", "sweep": "learning rates", "steps": " steps",
+           "own": "the recipe's own rate is {own:.2g}", "next": "; train with the suggested one: --set learning_rate={found:.2g}"},
+    "zh": {"frozen": "冻结层", "records": " 条", "sweep": "学习率", "steps": " 步",
+           "own": "配方自己的学习率是 {own:.2g}", "next": "；用建议值训练：--set learning_rate={found:.2g}"},
+}
+
+
+def _find_rate(recipe, data, scenario, language: str) -> None:
+    """Sweep, with a bar in the terminal; the curve, the suggestion and how to take it."""
+    from tqdm import tqdm
+
+    from labkit.training import rate_finder
+
+    words = _RATE_WORDS[language]
+    with contextlib.ExitStack() as open_bars:
+        def bar(name: str, unit: str):
+            shown = open_bars.enter_context(tqdm(desc=words[name], unit=words[unit], leave=False, disable=None))
+
+            def tell(done: int, total: int) -> None:
+                shown.total = total
+                shown.update(done - shown.n)
+
+            return tell
+
+        found = rate_finder.of_recipe(recipe, data, scenario, on_prepare=bar("frozen", "records"), on_step=bar("sweep", "steps"))
+    typer.echo(rate_finder.as_text(found, language))
+    own = words["own"].format(own=recipe.learning_rate)
+    typer.echo(own + (words["next"].format(found=found.suggestion) if found.suggestion else ""))
+
+
 def _trained(recipe, records, scenario, task_data, trackers: list[str], language: str):
     from labkit import runs
     from labkit.training import trainer
@@ -128,7 +167,7 @@ def _trained(recipe, records, scenario, task_data, trackers: list[str], language
 
     control = Control()
     run = runs.Run(runs.folder_for(recipe.scenario, recipe.name))
-    with interruptible(control), watched(run, recipe, trackers, checked_language(language)) as (on_prepare, on_step):
+    with interruptible(control), watched(run, recipe, trackers, language) as (on_prepare, on_step):
         if task_data is not None:
             return trainer.train_task(recipe, task_data, on_step, on_prepare, control, say=typer.echo)
         return trainer.train(recipe, records, scenario, on_step, on_prepare, control=control, say=typer.echo)
