@@ -62,25 +62,22 @@ def train(scenario: Scenario = None, recipe: RecipeFile = None, name: Name = Non
 
 def _chosen(scenario, recipe, name, set, base, source, data, task):
     """(recipe, records, scenario, task data) from what was given; the last is None for a scenario's records, else the two before it."""
+    from labkit import files, scenarios
     from labkit import records as recs
-    from labkit import scenarios
     from labkit.training import presets
     from labkit.training import recipe as recipes
 
     changes = {"name": name, "base": base, "scenario": scenario, "task": task, **settings(set)}
     changes = {key: value for key, value in changes.items() if value is not None}
-    plain = recipes.plain(recipes.read(recipe)) if recipe else {}
     where = str(recipe) if recipe else "train"
     if data:
-        from labkit.training.tasks import formats, of_data
+        from labkit.training.tasks import formats
 
         if scenario or source:
             raise LabError("--data is in place of --scenario and --source; give one of them")
         loaded = formats.named(data)
-        changes |= {"scenario": of_data.group(loaded.name), "task": loaded.task}
-        start = plain or recipes.plain(presets.of_data(loaded, **{key: changes[key] for key in ("base", "method") if key in changes}))
-        return recipes.from_dict({**start, **changes}, where), None, None, loaded
-    start = plain
+        return presets.from_dict({**(files.read_toml(recipe) if recipe else {}), **changes}, loaded, where), None, None, loaded
+    start = plain = recipes.plain(recipes.read(recipe)) if recipe else {}
     wanted = changes.get("task", plain.get("task", "chat"))
     if not recipe and wanted != "chat":
         start = presets.for_task(wanted, changes.get("base", ""), changes.get("method", ""))
@@ -189,7 +186,7 @@ def watched(run, recipe, trackers: list[str], language: str = "en") -> Iterator[
 
 def search(recipe: Annotated[Path, typer.Argument(help="A recipe (TOML) with a [search] table, such as learning_rate = "
                                                        "{low = 1e-4, high = 1e-2, log = true}.")],
-           source: Source = None,
+           source: Source = None, data: Data = None,
            trials: Annotated[int, typer.Option(min=1)] = 20,
            minutes: Annotated[float, typer.Option(min=0.0, help="End after so many minutes; 0: no limit.")] = 0.0,
            workers: Annotated[int, typer.Option(min=1, help="Processes that try settings side by side.")] = 1,
@@ -200,22 +197,31 @@ def search(recipe: Annotated[Path, typer.Argument(help="A recipe (TOML) with a [
            seed: Annotated[int, typer.Option(min=0)] = 0,
            keep: Annotated[bool, typer.Option("--keep", help="Keep the trials' runs.")] = False,
            language: Language = "en") -> None:
-    """Search the settings of a recipe; stopped or killed, the same command goes on. Ends with a report that says what is noise."""
+    """Search the settings of a recipe; stopped or killed, the same command goes on. Ends with a report that says what is noise.
+
+    With --data the file need name nothing but what is searched: all else is as the task's preset has it.
+    """
     from labkit import records as recs
     from labkit import scenarios
     from labkit.training.search import command, space
 
-    chosen, _ = space.read(recipe)
-    spec = scenarios.load(chosen.scenario)
-    records = recs.read(source, spec) if source else recs.samples(spec)
+    language = checked_language(language)
+    if data:
+        from labkit.training.tasks import formats
+
+        if source:
+            raise LabError("--data is in place of --source; give one of them")
+        spec, learned = None, formats.named(data)
+    else:
+        spec = scenarios.load(space.read(recipe)[0].scenario)
+        learned = recs.read(source, spec) if source else recs.samples(spec)
 
     def tell(row: dict[str, Any]) -> None:
         value = "" if row["value"] is None else f" {row['value']:.4g}"
         typer.echo(f"trial {row['number']} {row['state']}{value}: {', '.join(f'{key}={found}' for key, found in row['settings'].items())}")
 
-    done = command.run(recipe, records, spec, trials=trials, seconds=minutes * 60, workers=workers, sampler=sampler, pruner=pruner,
-                       storage=storage, seeds=seeds, seed=seed, keep=keep, language=checked_language(language), on_trial=tell,
-                       say=typer.echo)
+    done = command.run(recipe, learned, spec, trials=trials, seconds=minutes * 60, workers=workers, sampler=sampler, pruner=pruner,
+                       storage=storage, seeds=seeds, seed=seed, keep=keep, language=language, on_trial=tell, say=typer.echo)
     for what, path in done.paths.items():
         typer.echo(f"  {what}: {path}")
 
