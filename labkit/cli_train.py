@@ -28,7 +28,7 @@ def train(scenario: Scenario = None, recipe: RecipeFile = None, name: Name = Non
               min=0.1, help="Measure this machine for ten seconds, and choose number format, batch and layers that fit into so many "
                             "minutes (chat only).")] = None,
           track: Annotated[list[str] | None, typer.Option(help="Where figures go too: tensorboard, mlflow, wandb, trackio.")] = None,
-          launcher: Annotated[str, typer.Option(help="none, or accelerate: several processes, also over several machines.")] = "none",
+          launcher: Annotated[str, typer.Option(help="none, or accelerate: several processes on this machine.")] = "none",
           nproc: Annotated[int, typer.Option(min=1, help="Processes of --launcher accelerate on this machine.")] = 1,
           find_rate: Annotated[bool, typer.Option("--find-rate", help="Sweep the learning rate over the recipe's own batches, show the "
                                                                       "losses and which rate to begin with, and end.")] = False,
@@ -37,6 +37,9 @@ def train(scenario: Scenario = None, recipe: RecipeFile = None, name: Name = Non
     """Train one run, or go on with it; see `labkit evaluate` for what comes next.
 
     A classifier on a task's samples: labkit train --data samples/sentiment
+
+    On several machines that share the runs folder (LABKIT_RUNS), start on each: torchrun --nnodes 2 --node-rank 0 --nproc-per-node 4
+    --rdzv-endpoint HOST:PORT -m labkit.training.launched RECIPE.toml (also with --data, --source, --track, --language)
     """
     from labkit.training import launch
 
@@ -54,7 +57,7 @@ def train(scenario: Scenario = None, recipe: RecipeFile = None, name: Name = Non
         return
     if launcher != "none":
         launch.check(launcher)
-        launch.run(chosen, source, data, nproc)
+        launch.run(chosen, source, data, nproc, track or [], language)
         return
     run = _trained(chosen, records, spec, task_data, track or [], language)
     typer.echo(f"{run.key}: {'trained' if run.state() == 'done' else 'stopped; the same command goes on'}; {run.folder}")

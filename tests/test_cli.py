@@ -48,6 +48,8 @@ def test_every_verb_has_help_with_an_example(verb):
     (["train", "--data", "samples/nothing"], "no sample is called 'nothing'"),
     (["train", "-s", "legal", "--task", "juggle"], "there is no task 'juggle'"),
     (["train", "-s", "legal", "--launcher", "mpi"], "--launcher must be none or accelerate"),
+    (["train", "-s", "legal", "--launcher", "accelerate", "--track", "paper"], "there is no tracker 'paper'"),
+    (["train", "-s", "legal", "--launcher", "accelerate", "--language", "fr"], "--language must be one of en, zh"),
     (["train", "-s", "legal", "--task", "classify", "--minutes", "1"], "--minutes chooses how many layers a chat model adapts"),
     (["search", "nowhere.toml"], "nowhere.toml"),
     (["search", "nowhere.toml", "--data", "samples/sentiment"], "nowhere.toml does not exist"),
