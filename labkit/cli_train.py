@@ -28,25 +28,36 @@ def train(scenario: Scenario = None, recipe: RecipeFile = None, name: Name = Non
               min=0.1, help="Measure this machine for ten seconds, and choose number format, batch and layers that fit into so many "
                             "minutes (chat only).")] = None,
           track: Annotated[list[str] | None, typer.Option(help="Where figures go too: tensorboard, mlflow, wandb, trackio.")] = None,
-          launcher: Annotated[str, typer.Option(help="none, or accelerate: several processes, also over several machines.")] = "none",
+          launcher: Annotated[str, typer.Option(help="none, or accelerate: several processes on this machine.")] = "none",
           nproc: Annotated[int, typer.Option(min=1, help="Processes of --launcher accelerate on this machine.")] = 1,
+          find_rate: Annotated[bool, typer.Option("--find-rate", help="Sweep the learning rate over the recipe's own batches, show the "
+                                                                      "losses and which rate to begin with, and end.")] = False,
           dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe, data and what is cut off, and end.")] = False,
           language: Language = "en") -> None:
     """Train one run, or go on with it; see `labkit evaluate` for what comes next.
 
     A classifier on a task's samples: labkit train --data samples/sentiment
+
+    On several machines that share the runs folder (LABKIT_RUNS), start on each: torchrun --nnodes 2 --node-rank 0 --nproc-per-node 4
+    --rdzv-endpoint HOST:PORT -m labkit.training.launched RECIPE.toml (also with --data, --source, --track, --language)
     """
     from labkit.training import launch
 
+    language = checked_language(language)
+    if find_rate and (launcher != "none" or track or dry_run):
+        raise LabError("--find-rate trains nothing that lasts, in one process; leave out --launcher, --track and --dry-run")
     chosen, records, spec, task_data = _chosen(scenario, recipe, name, set, base, source, data, task)
     if minutes:
         chosen = _calibrated(chosen, records, spec, minutes)
+    if find_rate:
+        _find_rate(chosen, records if task_data is None else task_data, spec, language)
+        return
     if dry_run:
         _show_plan(chosen, records, spec, task_data)
         return
     if launcher != "none":
         launch.check(launcher)
-        launch.run(chosen, source, data, nproc)
+        launch.run(chosen, source, data, nproc, track or [], language)
         return
     run = _trained(chosen, records, spec, task_data, track or [], language)
     typer.echo(f"{run.key}: {'trained' if run.state() == 'done' else 'stopped; the same command goes on'}; {run.folder}")
@@ -54,25 +65,22 @@ def train(scenario: Scenario = None, recipe: RecipeFile = None, name: Name = Non
 
 def _chosen(scenario, recipe, name, set, base, source, data, task):
     """(recipe, records, scenario, task data) from what was given; the last is None for a scenario's records, else the two before it."""
+    from labkit import files, scenarios
     from labkit import records as recs
-    from labkit import scenarios
     from labkit.training import presets
     from labkit.training import recipe as recipes
 
     changes = {"name": name, "base": base, "scenario": scenario, "task": task, **settings(set)}
     changes = {key: value for key, value in changes.items() if value is not None}
-    plain = recipes.plain(recipes.read(recipe)) if recipe else {}
     where = str(recipe) if recipe else "train"
     if data:
-        from labkit.training.tasks import formats, of_data
+        from labkit.training.tasks import formats
 
         if scenario or source:
             raise LabError("--data is in place of --scenario and --source; give one of them")
         loaded = formats.named(data)
-        changes |= {"scenario": of_data.group(loaded.name), "task": loaded.task}
-        start = plain or recipes.plain(presets.of_data(loaded, **{key: changes[key] for key in ("base", "method") if key in changes}))
-        return recipes.from_dict({**start, **changes}, where), None, None, loaded
-    start = plain
+        return presets.from_dict({**(files.read_toml(recipe) if recipe else {}), **changes}, loaded, where), None, None, loaded
+    start = plain = recipes.plain(recipes.read(recipe)) if recipe else {}
     wanted = changes.get("task", plain.get("task", "chat"))
     if not recipe and wanted != "chat":
         start = presets.for_task(wanted, changes.get("base", ""), changes.get("method", ""))
@@ -121,6 +129,37 @@ def _show_plan(recipe, records, scenario, task_data) -> None:
         typer.echo(f"  {line}")
 
 
+_RATE_WORDS = {
+    "en": {"frozen": "frozen layers", "records": " records", "sweep": "learning rates", "steps": " steps",
+           "own": "the recipe's own rate is {own:.2g}", "next": "; train with the suggested one: --set learning_rate={found:.2g}"},
+    "zh": {"frozen": "冻结层", "records": " 条", "sweep": "学习率", "steps": " 步",
+           "own": "配方自己的学习率是 {own:.2g}", "next": "；用建议值训练：--set learning_rate={found:.2g}"},
+}
+
+
+def _find_rate(recipe, data, scenario, language: str) -> None:
+    """Sweep, with a bar in the terminal; the curve, the suggestion and how to take it."""
+    from tqdm import tqdm
+
+    from labkit.training import rate_finder
+
+    words = _RATE_WORDS[language]
+    with contextlib.ExitStack() as open_bars:
+        def bar(name: str, unit: str):
+            shown = open_bars.enter_context(tqdm(desc=words[name], unit=words[unit], leave=False, disable=None))
+
+            def tell(done: int, total: int) -> None:
+                shown.total = total
+                shown.update(done - shown.n)
+
+            return tell
+
+        found = rate_finder.of_recipe(recipe, data, scenario, on_prepare=bar("frozen", "records"), on_step=bar("sweep", "steps"))
+    typer.echo(rate_finder.as_text(found, language))
+    own = words["own"].format(own=recipe.learning_rate)
+    typer.echo(own + (words["next"].format(found=found.suggestion) if found.suggestion else ""))
+
+
 def _trained(recipe, records, scenario, task_data, trackers: list[str], language: str):
     from labkit import runs
     from labkit.training import trainer
@@ -128,7 +167,7 @@ def _trained(recipe, records, scenario, task_data, trackers: list[str], language
 
     control = Control()
     run = runs.Run(runs.folder_for(recipe.scenario, recipe.name))
-    with interruptible(control), watched(run, recipe, trackers, checked_language(language)) as (on_prepare, on_step):
+    with interruptible(control), watched(run, recipe, trackers, language) as (on_prepare, on_step):
         if task_data is not None:
             return trainer.train_task(recipe, task_data, on_step, on_prepare, control, say=typer.echo)
         return trainer.train(recipe, records, scenario, on_step, on_prepare, control=control, say=typer.echo)
@@ -150,7 +189,7 @@ def watched(run, recipe, trackers: list[str], language: str = "en") -> Iterator[
 
 def search(recipe: Annotated[Path, typer.Argument(help="A recipe (TOML) with a [search] table, such as learning_rate = "
                                                        "{low = 1e-4, high = 1e-2, log = true}.")],
-           source: Source = None,
+           source: Source = None, data: Data = None,
            trials: Annotated[int, typer.Option(min=1)] = 20,
            minutes: Annotated[float, typer.Option(min=0.0, help="End after so many minutes; 0: no limit.")] = 0.0,
            workers: Annotated[int, typer.Option(min=1, help="Processes that try settings side by side.")] = 1,
@@ -161,22 +200,31 @@ def search(recipe: Annotated[Path, typer.Argument(help="A recipe (TOML) with a [
            seed: Annotated[int, typer.Option(min=0)] = 0,
            keep: Annotated[bool, typer.Option("--keep", help="Keep the trials' runs.")] = False,
            language: Language = "en") -> None:
-    """Search the settings of a recipe; stopped or killed, the same command goes on. Ends with a report that says what is noise."""
+    """Search the settings of a recipe; stopped or killed, the same command goes on. Ends with a report that says what is noise.
+
+    With --data the file need name nothing but what is searched: all else is as the task's preset has it.
+    """
     from labkit import records as recs
     from labkit import scenarios
     from labkit.training.search import command, space
 
-    chosen, _ = space.read(recipe)
-    spec = scenarios.load(chosen.scenario)
-    records = recs.read(source, spec) if source else recs.samples(spec)
+    language = checked_language(language)
+    if data:
+        from labkit.training.tasks import formats
+
+        if source:
+            raise LabError("--data is in place of --source; give one of them")
+        spec, learned = None, formats.named(data)
+    else:
+        spec = scenarios.load(space.read(recipe)[0].scenario)
+        learned = recs.read(source, spec) if source else recs.samples(spec)
 
     def tell(row: dict[str, Any]) -> None:
         value = "" if row["value"] is None else f" {row['value']:.4g}"
         typer.echo(f"trial {row['number']} {row['state']}{value}: {', '.join(f'{key}={found}' for key, found in row['settings'].items())}")
 
-    done = command.run(recipe, records, spec, trials=trials, seconds=minutes * 60, workers=workers, sampler=sampler, pruner=pruner,
-                       storage=storage, seeds=seeds, seed=seed, keep=keep, language=checked_language(language), on_trial=tell,
-                       say=typer.echo)
+    done = command.run(recipe, learned, spec, trials=trials, seconds=minutes * 60, workers=workers, sampler=sampler, pruner=pruner,
+                       storage=storage, seeds=seeds, seed=seed, keep=keep, language=language, on_trial=tell, say=typer.echo)
     for what, path in done.paths.items():
         typer.echo(f"  {what}: {path}")
 

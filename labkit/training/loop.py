@@ -130,7 +130,7 @@ class Loop:
         recipe, masters = self.recipe, self.learner.masters
         epoch, rows = self._plan[index]
         at = time.perf_counter()
-        passed = self._passed(rows, index)
+        passed = self.passed(rows, index)
         self._add_up()
         norm = sharding.clip(masters.values(), recipe.clip or math.inf)
         self._check(index, rows, passed.loss, norm)
@@ -157,7 +157,7 @@ class Loop:
             value.grad = torch.zeros_like(value) if value.grad is None else value.grad
         self.world.add_up(value.grad for value in self.learner.masters.values() if not sharding.is_divided(value))
 
-    def _passed(self, rows: list[int], index: int) -> Passed:
+    def passed(self, rows: list[int], index: int) -> Passed:
         """The batch there and back; where memory does not suffice, in parts half the size, which add up to the same gradient."""
         of_step = lambda: f"step {index + 1} ({', '.join(self.learner.name_rows(rows)[:4])})"  # noqa: E731
         return self._fitting(lambda: self.learner.step(rows, index, self.world), of_step, self.learner.tokens_of(rows))

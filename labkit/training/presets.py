@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit import models
 from labkit.errors import LabError
+from labkit.training import recipe as recipes
 from labkit.training.methods import ADDED
 from labkit.training.recipe import Recipe
 
@@ -70,6 +71,26 @@ def of_data(data: "TaskData", **changes: Any) -> Recipe:
         fits = {"pairs": "info_nce", "labels": "supervised_contrastive", "similarity": "cosine_pairs"}
         own["objective"] = fits[embeddings.kind_of(data.train)]
     return recipe(task, task_data.group(data.name), **{**own, **changes})
+
+
+def from_dict(raw: dict[str, Any], data: "TaskData", where: str = "recipe") -> Recipe:
+    """A recipe for a task's own data from plain values: what they leave out is as `of_data` has it, and the scenario is the data's.
+
+    Raises:
+        LabError: as `recipe.from_dict`, or there is no such task.
+    """
+    from labkit.training.tasks import of_data as task_data
+
+    start = of_data(data, **{key: raw[key] for key in ("task", "base", "method") if key in raw})
+    return recipes.from_dict({**recipes.plain(start), **raw, "scenario": task_data.group(data.name)}, where)
+
+
+def monitor(task: str, data: "TaskData") -> str:
+    """The measurement that tells the better of two runs on a task's own data: the metric that decides there. What a chat model writes is
+    measured on a few answers only, so that there it is the validation loss."""
+    if task == data.task and task != "chat":
+        return data.metrics[0]
+    return {"classify": "recall_at_1", "regress": "spearman"}.get(data.task, "validation_loss")
 
 
 def _rate(task: str, base: str) -> float:

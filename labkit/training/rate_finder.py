@@ -1,21 +1,39 @@
 """The learning-rate range test: one short run whose rate rises from far too low to too high (Smith 2017, section 3.3,
 https://arxiv.org/abs/1506.01186; with a rate that rises by a constant factor and the loss smoothed, as is usual since).
 
-What it finds is a starting point for this model, data, batch size and optimiser, not an optimum. This module knows neither model nor data:
-the caller's step trains on a copy that is thrown away.
+What it finds is a starting point for this model, data, batch size and optimiser, not an optimum. `of_recipe` takes the test for a recipe's
+own training, whatever its task; `sweep` is the test itself and knows neither model nor data: the caller's step trains on a copy that is
+thrown away.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labkit.errors import LabError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from labkit.scenarios import Scenario
+    from labkit.training.learner import Learner
+    from labkit.training.recipe import Recipe
+    from labkit.training.tasks.formats import TaskData
+
+OnStep = Callable[[int, int], None]
 
 _DIVERGED = 4.0      # times the best smoothed loss
 _FEWEST = 8          # steps from which something can be said
 _SMOOTHING = 0.03    # the smoothing's width (a standard deviation), as a share of the sweep
 _BEGUN = 0.1         # share of the whole fall before which no slope counts: noise has slopes too
 _LEAST_FALL = 0.01   # of the first loss
+_ROWS = 16           # of the table
+_WIDTH = 40          # characters of its longest bar
+_WORDS = {"en": ("rate", "loss", "smoothed", "suggested", "nothing is suggested"),
+          "zh": ("学习率", "损失", "平滑后", "建议", "没有建议值")}
 
 
 @dataclass(frozen=True)
@@ -47,8 +65,91 @@ class Sweep:
     diverged: bool = False
 
 
+def of_recipe(recipe: "Recipe", data: "Dataset | TaskData", scenario: "Scenario | None" = None, *, low: float = 1e-6, high: float = 1.0,
+              steps: int = 100, on_step: OnStep | None = None, on_prepare: OnStep | None = None) -> Sweep:
+    """Which learning rate a recipe should begin with: `sweep` over the first batches of its training, on what it would train.
+
+    Model, batches, loss, optimiser, clipping and what learns at a multiple of the rate are the recipe's; its `learning_rate`, schedule and
+    averages have no say. Nothing is left on disk but what the frozen layers gave, which the training then finds. On one process.
+
+    Args:
+        recipe: of any task, method and optimiser.
+        data: the scenario's records, as for `trainer.train`; without a scenario a task's own data, as for `trainer.train_task`.
+        low, high, steps: the rates, see `sweep`; a plan with fewer batches than steps begins anew.
+        on_step: called with (steps done, steps in all).
+        on_prepare: called with (records done, records in all) while the frozen layers are run.
+
+    Raises:
+        LabError: what `sweep` refuses, the data or the base cannot be used, or memory does not suffice for one record.
+
+    Example:
+        >>> found = rate_finder.of_recipe(recipe, records.samples(scenario), scenario)              # doctest: +SKIP
+        >>> found.suggestion, plots_training.rate_finder(found)                                     # doctest: +SKIP
+    """
+    import torch
+
+    from labkit import models, process
+    from labkit.training import trainer
+    from labkit.training.tasks import of_data
+
+    _check(low, high, steps)
+    base = models.resolve(recipe.base)
+    torch.manual_seed(recipe.seed)
+    learner, _ = of_data.learner(recipe, data, base) if scenario is None else trainer.of_scenario(recipe, data, scenario, base)
+    learner.prepare(f"{recipe.scenario}/{recipe.name}", on_prepare)
+    try:
+        return sweep(_step_of(recipe, learner), low, high, steps, on_step)
+    finally:
+        del learner
+        process.release_memory()
+
+
+def _step_of(recipe: "Recipe", learner: "Learner") -> Callable[[float], float]:
+    """A step of this training at a rate, on the next batch of its plan; a gradient that is no number counts as such a loss."""
+    from labkit.training import optimisers, sharding
+    from labkit.training.loop import Loop
+
+    loop = Loop(recipe, learner, Path(), f"{recipe.scenario}/{recipe.name}")  # for its way with memory that does not suffice
+    optimiser = optimisers.build(recipe.optimiser, learner.groups(), recipe.learning_rate, beta1=recipe.beta1, beta2=recipe.beta2,
+                                 weight_decay=recipe.weight_decay, momentum=recipe.momentum)
+    batches = enumerate(itertools.cycle([rows for _, rows in learner.plan()]))
+
+    def step(rate: float) -> float:
+        index, rows = next(batches)
+        loss = loop.passed(rows, index).loss
+        if not math.isfinite(sharding.clip(learner.masters.values(), recipe.clip or math.inf)):
+            return math.nan
+        for group in optimiser.param_groups:
+            group["lr"] = rate * group["faster"]
+        optimiser.step()
+        learner.push()
+        return loss
+
+    return step
+
+
+def as_text(sweep: Sweep, language: str = "en") -> str:
+    """The curve as a table for a terminal, with a bar for each smoothed loss, and what is suggested and why; `en` or `zh`."""
+    from tabulate import tabulate
+
+    *heads, suggested, nothing = _WORDS[language]
+    places = range(0, len(sweep.rates), max(1, math.ceil(len(sweep.rates) / _ROWS)))
+    shown = [sweep.smoothed[place] for place in places] or [0.0]
+    low, high = min(shown), max(shown[: len(shown) // 2 + 1])  # a loss that ran away would flatten all else
+    away = lambda place: abs(math.log(sweep.rates[place] / sweep.suggestion))  # noqa: E731
+    marked = min(places, key=away) if sweep.suggestion else None
+    rows = []
+    for place in places:
+        share = min(1.0, (sweep.smoothed[place] - low) / ((high - low) or 1.0))
+        bar = "█" * max(1, round(_WIDTH * share)) + (f" ← {suggested}" if place == marked else "")
+        rows.append([f"{sweep.rates[place]:.1e}", f"{sweep.losses[place]:.4g}", f"{sweep.smoothed[place]:.4g}", bar])
+    table = tabulate(rows, [*heads, ""], disable_numparse=True) + "\n\n" if rows else ""
+    why = sweep.zh if language == "zh" else sweep.reason
+    return f"{table}{suggested if sweep.suggestion else nothing}{'：' if language == 'zh' else ': '}{why}"
+
+
 def sweep(step: Callable[[float], float], low: float = 1e-6, high: float = 1.0, steps: int = 100,
-          on_step: Callable[[int, int], None] | None = None) -> Sweep:
+          on_step: OnStep | None = None) -> Sweep:
     """Train step by step at rising rates until the loss runs away or the rates are at their end.
 
     Args:
@@ -60,8 +161,7 @@ def sweep(step: Callable[[float], float], low: float = 1e-6, high: float = 1.0, 
     Raises:
         LabError: the rates do not rise, or there are too few steps to tell anything.
     """
-    if not 0 < low < high or steps < _FEWEST:
-        raise LabError(f"a sweep needs 0 < low < high and at least {_FEWEST} steps, not {low:g} to {high:g} in {steps}")
+    _check(low, high, steps)
     rates, losses = [], []
     running, lowest, diverged = 0.0, math.inf, False
     for place in range(steps):
@@ -81,6 +181,11 @@ def sweep(step: Callable[[float], float], low: float = 1e-6, high: float = 1.0, 
             break
         lowest = min(lowest, calm)
     return _judged(rates, losses, diverged, steps)
+
+
+def _check(low: float, high: float, steps: int) -> None:
+    if not 0 < low < high or steps < _FEWEST:
+        raise LabError(f"a sweep needs 0 < low < high and at least {_FEWEST} steps, not {low:g} to {high:g} in {steps}")
 
 
 def _judged(rates: list[float], losses: list[float], diverged: bool, steps: int) -> Sweep:

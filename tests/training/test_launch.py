@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -13,6 +14,8 @@ from labkit.errors import LabError
 from labkit.training import launch, trainer
 from labkit.training import recipe as recipes
 from labkit.training.recipe import Recipe
+from tests.ports import free_port
+from tests.training.tasks import tiny
 
 
 @pytest.fixture()
@@ -52,6 +55,19 @@ def learned(run):
     return found
 
 
+def check_same(alone, together, steps, relative=0.0):
+    """Two runs have the same loss curve and end in the same weights."""
+    assert together.state() == "done" and len(together.metrics()) == len(alone.metrics()) == steps
+    for one, other in zip(alone.metrics(), together.metrics(), strict=True):
+        for key in ("loss", "validation_loss"):
+            assert other.get(key) == pytest.approx(one.get(key), abs=1e-4)
+        assert other["gradient_norm"] == pytest.approx(one["gradient_norm"], abs=1e-4, rel=relative)
+    one, other = learned(alone), learned(together)
+    assert one and one.keys() == other.keys()
+    for name, value in one.items():
+        assert value.shape == other[name].shape and (value - other[name]).abs().max() < 1e-3, name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "shard"), [("lora", False), ("full", False), ("lora", True), ("full", True)])
 def test_two_processes_have_the_loss_curve_of_one_and_its_weights(shared, some, method, shard):
@@ -59,16 +75,48 @@ def test_two_processes_have_the_loss_curve_of_one_and_its_weights(shared, some, 
     changes = {"method": method, "shard": shard, "patience": 9, "checkpoint_steps": 4}
     alone = trainer.train(recipe(scenario, "alone", shared, **changes), rows, scenario)
     launch.run(recipe(scenario, "together", shared, **changes), file, processes=2)
-    together = runs.find(f"{scenario.name}/together")
-    assert together.state() == "done" and len(together.metrics()) == len(alone.metrics()) == 10
-    for one, other in zip(alone.metrics(), together.metrics(), strict=True):
-        for key in ("loss", "validation_loss"):
-            assert other.get(key) == pytest.approx(one.get(key), abs=1e-4)
-        assert other["gradient_norm"] == pytest.approx(one["gradient_norm"], abs=1e-4, rel=2e-4 if shard else 0)
-    one, other = learned(alone), learned(together)
-    assert one and one.keys() == other.keys()
-    for name, value in one.items():
-        assert value.shape == other[name].shape and (value - other[name]).abs().max() < 1e-3, name
+    check_same(alone, runs.find(f"{scenario.name}/together"), 10, 2e-4 if shard else 0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("machines", "processes"), [(1, 2), (2, 1)])
+def test_what_torchrun_starts_on_one_machine_or_on_two_ends_like_one_process(shared, some, tmp_path, machines, processes):
+    """As `labkit train --help` says; two machines are two torchruns here, which find each other by host and port."""
+    scenario, rows, file = some
+    alone = trainer.train(recipe(scenario, "alone", shared), rows, scenario)
+    recipes.write(recipe(scenario, "together", shared), tmp_path / "together.toml")
+    words = ["--nnodes", str(machines), "--nproc-per-node", str(processes), "--rdzv-endpoint", f"127.0.0.1:{free_port()}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    started = [subprocess.Popen([sys.executable, "-m", "torch.distributed.run", *words, "--node-rank", str(rank), "-m",
+                                 "labkit.training.launched", str(tmp_path / "together.toml"), "--source", file], env=environment)
+               for rank in range(machines)]
+    try:
+        assert [process.wait(300) for process in started] == [0] * machines
+    finally:
+        for process in started:
+            process.kill()
+    check_same(alone, runs.find(f"{scenario.name}/together"), 10)
+
+
+@pytest.mark.slow
+def test_the_first_process_warns_shows_and_tracks_as_one_alone_would(tmp_path, capfd):
+    base = tiny.save_tiny_bert(tmp_path / "bert")
+    wanted = Recipe(scenario="samples-sentiment", base=base, task="classify", method="full", token_drop=0.0, max_tokens=8, max_steps=2)
+    launch.run(wanted, data="samples/sentiment", processes=2, trackers=["tensorboard"], language="zh")
+    run = runs.find("samples-sentiment/default")
+    assert run.state() == "done" and recipes.read(run.folder / "recipe.toml") == wanted
+    out, told = capfd.readouterr()
+    warned = [line for line in out.splitlines() if "longer than 8 tokens" in line]
+    assert warned and len(set(warned)) == len(warned)  # by one process alone
+    assert "第 2 / 2 步" in told
+    assert list((run.folder / "tensorboard").glob("*.tfevents.*"))
+
+
+def test_a_tracker_that_there_is_not_is_refused_before_anything_starts(shared, some):
+    scenario, _, file = some
+    with pytest.raises(LabError, match="there is no tracker 'paper'"):
+        launch.run(recipe(scenario, "together", shared), file, processes=2, trackers=["paper"])
+    assert not runs.folder_for(scenario.name, "together").exists()
 
 
 @pytest.mark.slow

@@ -26,6 +26,25 @@ def test_changes_win_over_the_presets():
     assert (recipe.learning_rate, recipe.epochs) == (0.5, 1)
 
 
+def test_a_recipe_file_for_a_tasks_own_data_need_say_only_what_differs_from_the_preset(tmp_path):
+    """On the command line: the file over the preset, what is typed over the file; the scenario is the data's."""
+    from labkit import cli_train
+
+    (tmp_path / "mine.toml").write_text('name = "mine"\nscenario = "legal"\nbatch_size = 4\nmethod = "lora"\n')
+    data = formats.load("samples/sentiment")
+    chosen, *_ = cli_train._chosen(None, tmp_path / "mine.toml", None, ["batch_size=8", "epochs=5"], None, None, "samples/sentiment", None)
+    assert chosen == presets.of_data(data, name="mine", method="lora", batch_size=8, epochs=5)
+    chosen, *_ = cli_train._chosen(None, None, None, None, None, None, "samples/sentiment", "embed")
+    assert chosen == presets.of_data(data, task="embed")
+
+
+def test_a_setting_that_there_is_not_is_named_with_its_file(tmp_path):
+    for raw, match in (({"colour": 1}, "mine.toml: colour is not a setting"), ({"search": {}}, r"mine.toml has a \[search\] table"),
+                       ({"epochs": "two"}, "epochs must be a int"), ({"task": "guess"}, "there is no task 'guess'")):
+        with pytest.raises(LabError, match=match):
+            presets.from_dict(raw, tiny.data("classify"), "mine.toml")
+
+
 def test_another_task_is_refused_with_those_there_are():
     with pytest.raises(LabError, match="choose one of chat, classify"):
         presets.for_task("guess")

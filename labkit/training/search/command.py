@@ -19,9 +19,12 @@ from labkit.training.search import space as spaces
 from labkit.training.search import trials as trainings
 from labkit.training.search import workers as working
 from labkit.training.search.study import Row
+from labkit.training.tasks import of_data
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from labkit.training.tasks.formats import TaskData
 
 OnTrial = Callable[[Row], None]
 Say = Callable[[str], None]
@@ -36,15 +39,16 @@ class Done:
     paths: dict[str, Path]
 
 
-def run(recipe_path: str | os.PathLike, records: "Dataset", scenario: Scenario, *, trials: int = 20, seconds: float = 0.0, workers: int = 1,
-        sampler: str = "tpe", pruner: str = "asha", reduction: int = 3, storage: str = "", seed: int = 0, seeds: int = 3,
-        keep: bool = False, folder: str | os.PathLike | None = None, language: str = "en", on_trial: OnTrial | None = None,
-        say: Say = print, stop: threading.Event | None = None) -> Done:
+def run(recipe_path: str | os.PathLike, data: "Dataset | TaskData", scenario: Scenario | None = None, *, trials: int = 20,
+        seconds: float = 0.0, workers: int = 1, sampler: str = "tpe", pruner: str = "asha", reduction: int = 3, storage: str = "",
+        seed: int = 0, seeds: int = 3, keep: bool = False, folder: str | os.PathLike | None = None, language: str = "en",
+        on_trial: OnTrial | None = None, say: Say = print, stop: threading.Event | None = None) -> Done:
     """Search over the `[search]` table of a recipe's file; where such a search was begun before, go on with it.
 
     The recipe's own settings are the first trial. The best settings and the recipe's own are then trained again with new seeds.
 
     Args:
+        data: the scenario's records; without a scenario a task's own data, see `space.read`.
         trials, seconds, workers, sampler, pruner, reduction, storage, seed: see `workers.search` and `plan.Plan`.
         seeds: how many seeds both are trained with again; 0: none, and the report says that nobody knows what is noise.
         keep: whether the trials' runs stay, in `FOLDER/trials/`.
@@ -52,17 +56,17 @@ def run(recipe_path: str | os.PathLike, records: "Dataset", scenario: Scenario, 
         say: called with a line now and then, for a person.
 
     Raises:
-        LabError: what `space.read`, `workers.search` and `noise.repeat` refuse, or the recipe is of another scenario.
+        LabError: what `space.read`, `trials.trial_of`, `workers.search` and `noise.repeat` refuse, or the recipe is of another scenario.
     """
-    recipe, space = spaces.read(recipe_path)
-    if recipe.scenario != scenario.name:
+    recipe, space = spaces.read(recipe_path, data if scenario is None else None)
+    if scenario and recipe.scenario != scenario.name:
         raise LabError(f"{recipe_path}: the recipe is for {recipe.scenario}, the records are of {scenario.name}")
     if seeds == 1 or seeds < 0:
         raise LabError("search: seeds must be 0, or at least 2 to tell a gain from noise")
     folder = Path(folder) if folder is not None else folder_for(recipe)
-    trial = trainings.trial_of(recipe, records, scenario, folder / "trials", keep)
+    trial = trainings.trial_of(recipe, data, scenario, folder / "trials", keep)
     identity = {"recipe": {name: value for name, value in recipes.plain(recipe).items() if name != "name"},
-                "data": recs.fingerprint(records), "base": models.resolve(recipe.base).sha256}
+                "data": recs.fingerprint(data) if scenario else of_data.fingerprint(data), "base": models.resolve(recipe.base).sha256}
     found = working.search(
         trial, space, folder=folder, trials=trials, seconds=seconds, workers=workers, on_trial=on_trial, stop=stop, sampler=sampler,
         pruner=pruner, reduction=reduction, storage=storage, seed=seed, direction=trainings.direction(recipe), identity=identity,

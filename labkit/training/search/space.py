@@ -27,6 +27,8 @@ from labkit.training.recipe import Recipe
 if TYPE_CHECKING:
     import optuna
 
+    from labkit.training.tasks.formats import TaskData
+
 Settings = dict[str, Any]
 
 _FIXED = {
@@ -180,8 +182,12 @@ class Space:
         return {dimension.name: dimension.plain() for dimension in self.dimensions}
 
 
-def read(path: str | os.PathLike) -> tuple[Recipe, Space]:
+def read(path: str | os.PathLike, data: "TaskData | None" = None) -> tuple[Recipe, Space]:
     """Read a recipe's TOML with its table `[search]`.
+
+    Args:
+        data: a task's own data in place of the scenario's: what the file leaves out is then as the task's preset has it, also the `monitor`
+            by which trials are compared (`presets.monitor`).
 
     Raises:
         LabError: there is no such table, or what is wrong in it; names file and key.
@@ -191,7 +197,12 @@ def read(path: str | os.PathLike) -> tuple[Recipe, Space]:
     if table is None:
         raise LabError(f"{path} has no table [search]; name there what may vary, for example "
                        "learning_rate = {low = 1e-4, high = 1e-2, log = true}")
-    recipe = recipes.from_dict(raw, str(path))
+    if data is None:
+        recipe = recipes.from_dict(raw, str(path))
+    else:
+        from labkit.training import presets
+
+        recipe = presets.from_dict({"monitor": presets.monitor(raw.get("task", data.task), data), **raw}, data, str(path))
     return recipe, of(recipe, table, str(path))
 
 

@@ -25,19 +25,22 @@ from labkit.training.search.study import Report
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from labkit.training.tasks.formats import TaskData
+
 
 @dataclass(frozen=True)
 class Training:
     """Trains the recipe with the settings given; may be pickled, so that several workers can have it.
 
     Attributes:
+        data: the scenario's records; without a scenario a task's own data.
         folder: where the trials' runs lie while they go: `FOLDER/SCENARIO/trial-…/`.
         keep: whether they stay there.
     """
 
     recipe: Recipe
-    records: "Dataset"
-    scenario: Scenario
+    data: "Dataset | TaskData"
+    scenario: Scenario | None
     folder: Path
     keep: bool = False
 
@@ -59,11 +62,14 @@ class Training:
         from labkit.training import trainer
 
         recipe = apply(self.recipe, settings, name=self.name(settings))
-        run = Run(Path(self.folder) / self.scenario.name / recipe.name)
+        run = Run(Path(self.folder) / recipe.scenario / recipe.name)
         watching = _Watching(recipe.monitor, run, report)
         try:
             with process.environment("LABKIT_RUNS", str(self.folder)):
-                trainer.train(recipe, self.records, self.scenario, on_step=watching, say=None)
+                if self.scenario is None:
+                    trainer.train_task(recipe, self.data, on_step=watching, say=None)
+                else:
+                    trainer.train(recipe, self.data, self.scenario, on_step=watching, say=None)
             values = [value for row in run.metrics() if (value := measured(row, recipe.monitor)) is not None]
         except Exception:
             self._end(run)
@@ -82,9 +88,20 @@ class Training:
             shutil.rmtree(run.folder, ignore_errors=True)
 
 
-def trial_of(recipe: Recipe, records: "Dataset", scenario: Scenario, folder: str | os.PathLike, keep: bool = False) -> Training:
-    """A trial that trains this recipe on these records, for `workers.search`."""
-    return Training(recipe, records, scenario, Path(folder), keep)
+def trial_of(recipe: Recipe, data: "Dataset | TaskData", scenario: Scenario | None, folder: str | os.PathLike,
+             keep: bool = False) -> Training:
+    """A trial that trains this recipe on a scenario's records or, without a scenario, on a task's own data, for `workers.search`.
+
+    Raises:
+        LabError: the recipe does not fit the task's data, or that has nothing to compare trials on.
+    """
+    if scenario is None:
+        from labkit.training.tasks import of_data
+
+        of_data.check(recipe, data)
+        if of_data.validation_of(data) is None:
+            raise LabError(f"search: {data.name} has no validation split with answers, on which trials could be compared")
+    return Training(recipe, data, scenario, Path(folder), keep)
 
 
 def direction(recipe: Recipe) -> str:
@@ -102,7 +119,7 @@ def measured(row: dict[str, Any], monitor: str) -> float | None:
 def forget(trial: Training, tried: Iterable[Settings]) -> int:
     """Delete what the frozen layers gave for trials of these settings; gives how many stores that were. Only when no trial runs."""
     root, deleted = places.cache_folder() / "frozen", 0
-    owners = {f"{trial.scenario.name}/{trial.name(settings)}" for settings in tried}
+    owners = {f"{trial.recipe.scenario}/{trial.name(settings)}" for settings in tried}
     for manifest in root.glob("*/manifest.json"):
         if str(files.read_json(manifest).get("owner", "")).split(":")[0] in owners:
             shutil.rmtree(manifest.parent, ignore_errors=True)

@@ -94,7 +94,7 @@ def prepare(recipe: Recipe, data: TaskData, tokenizer: Any) -> Prepared:
     """The splits to learn from and to measure on while learning, for an encoder; without a validation split nothing is measured."""
     found = heads(recipe, data)
     train = part(recipe, data, "train", tokenizer, found, learn=True)
-    name = _validation(data)
+    name = validation_of(data)
     held_out = part(recipe, data, name, tokenizer, found) if name else None
     if not train.examples:
         raise LabError("; ".join([f"{data.name}: nothing is left in the split `train` to learn from", *train.warnings[:1]]))
@@ -146,7 +146,8 @@ def has_answers(task: str, rows: "Dataset") -> bool:
     return wanted in rows.column_names or (task == "embed" and "positive" in rows.column_names)
 
 
-def _validation(data: TaskData) -> str | None:
+def validation_of(data: TaskData) -> str | None:
+    """The split to measure on while learning, of MNLI the matched one; None where there is none with answers."""
     usable = lambda name: name in data.splits and has_answers(data.task, data.splits[name])  # noqa: E731
     return next((name for name in ("validation", "validation_matched") if usable(name)), None)
 

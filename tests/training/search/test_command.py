@@ -1,16 +1,19 @@
 """A search over real trainings of the tiny model, from the recipe's file to the report."""
 
 import dataclasses
+import subprocess
+import sys
 
 import optuna
 import pytest
 
 from labkit import places, runs
 from labkit.errors import LabError
+from labkit.training import presets, trainer
 from labkit.training import recipe as recipes
-from labkit.training import trainer
 from labkit.training.recipe import Recipe
-from labkit.training.search import command, trials
+from labkit.training.search import command, space, trials
+from tests.training.tasks import tiny
 
 SEARCH = "\n[search]\nlearning_rate = {low = 1e-3, high = 1e-1, log = true}\nlayers = [1, 2]\n"
 
@@ -101,3 +104,75 @@ def test_a_recipe_of_another_scenario_and_a_single_seed_are_refused(recipe_file,
         command.run(recipe_file, small_records, dataclasses.replace(small_scenario, name="other"))
     with pytest.raises(LabError, match="at least 2"):
         command.run(recipe_file, small_records, small_scenario, seeds=1)
+
+
+@pytest.fixture(scope="module")
+def tiny_bert(tmp_path_factory):
+    return tiny.save_tiny_bert(tmp_path_factory.mktemp("tiny") / "bert")
+
+
+@pytest.fixture()
+def task_file(tiny_bert, tmp_path):
+    """Nothing but what differs from the task's preset, and what is searched."""
+    path = tmp_path / "task.toml"
+    path.write_text(f'name = "mine"\nbase = "{tiny_bert}"\nepochs = 2\nprecision = "fp32"\nlearning_rate = 1e-3\n'
+                    "[search]\nlearning_rate = {low = 1e-5, high = 1e-1, log = true}\n")
+    return path
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_tasks_own_data_is_searched_on_by_its_own_metric_and_the_search_goes_on(task_file, tiny_bert, workers):
+    data = tiny.data("classify", 16)
+    options = {"seeds": 2 if workers == 1 else 0, "pruner": "none", "workers": workers, "say": lambda line: None}
+    run = lambda trials: command.run(task_file, data, trials=trials, **options)  # noqa: E731
+    done = run(3)
+    report = done.report
+    assert done.folder == places.runs_folder() / "searches" / "classify" / "mine" and runs.catalogue() == []
+    assert (report["scenario"], report["monitor"], report["direction"]) == ("classify", "accuracy", "maximise")
+    own = presets.of_data(data, name="mine", base=tiny_bert, epochs=2, precision="fp32", learning_rate=1e-3, monitor="accuracy")
+    assert report["recipe"] == recipes.plain(own)
+    measured = [row["validation"]["accuracy"] for row in trainer.train_task(own, data).metrics() if "validation" in row]
+    (first,) = [row for row in report["trials"] if row["settings"] == {"learning_rate": 1e-3}]
+    assert [value for _, value in first["reports"]] == measured and first["value"] == measured[-1]
+    assert report["best"]["value"] == max(row["value"] for row in report["trials"])
+    assert report["noise"] is None or len(report["noise"]["best"]) == 2
+    assert recipes.read(done.paths["best.toml"]).scenario == "classify" and not list((done.folder / "trials").glob("*/*"))
+    again = run(4)
+    assert again.report["trials"][:3] == report["trials"] and again.report["counts"]["complete"] == 4
+    with pytest.raises(LabError, match="other data"):
+        command.run(task_file, dataclasses.replace(data, labels=("rock", "apple")), trials=3, folder=done.folder, say=lambda line: None)
+
+
+@pytest.mark.parametrize(("kind", "task"), [*((kind, tiny.TASKS[kind]) for kind in tiny.METRICS), ("classify", "embed"),
+                                            ("similarity", "embed")])
+def test_what_trials_are_compared_by_is_measured_for_every_task(kind, task, tiny_bert, tiny_base):
+    base = tiny_base if task == "chat" else tiny_bert
+    data = tiny.data(kind)
+    recipe = presets.from_dict({"task": task, "base": base, "epochs": 1, "monitor": presets.monitor(task, data)}, data)
+    rows = trainer.train_task(recipe, data).metrics()
+    assert trials.measured(rows[-1], recipe.monitor) is not None
+
+
+def test_a_monitor_that_the_file_names_stays(task_file):
+    task_file.write_text('monitor = "validation_loss"\n' + task_file.read_text())
+    assert space.read(task_file, tiny.data("classify"))[0].monitor == "validation_loss"
+
+
+def test_a_search_on_data_that_does_not_fit_is_refused_before_anything_is_trained(task_file):
+    data = tiny.data("classify")
+    splits = {"train": data.splits["train"], "validation": data.splits["validation"].remove_columns("label")}
+    with pytest.raises(LabError, match="classify has no validation split with answers"):
+        command.run(task_file, dataclasses.replace(data, splits=splits))
+    task_file.write_text('task = "regress"\n' + task_file.read_text())
+    with pytest.raises(LabError, match="task is 'regress', but classify is for 'classify'"):
+        command.run(task_file, data)
+    assert not places.runs_folder().exists()
+
+
+@pytest.mark.slow
+def test_the_command_searches_on_a_tasks_own_data(task_file):
+    done = subprocess.run([sys.executable, "-c", "from labkit.cli import main; main()", "search", str(task_file), "--data",
+                           "samples/sentiment", "--trials", "2", "--seeds", "0"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "with accuracy = " in done.stdout
+    assert (places.runs_folder() / "searches" / "samples-sentiment" / "mine" / "report.html").exists()
