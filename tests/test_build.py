@@ -120,10 +120,10 @@ def test_a_build_whose_evaluation_was_interrupted_goes_on_with_the_evaluation_al
 def test_a_training_that_was_stopped_is_trained_to_its_end_and_evaluated(build, monkeypatch):
     real = trainer.train
 
-    def stopped_at_once(*arguments):
+    def stopped_at_once(*arguments, **named):
         stop = threading.Event()
         stop.set()
-        real(*arguments, stop=stop)
+        real(*arguments, **named, stop=stop)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
