@@ -251,8 +251,10 @@ def prefer(scenario: Annotated[str, typer.Option("--scenario", "-s", help="The s
     pairs = preference_pairs.read(source) if source else preferences.pairs(scenario=scenario).pairs
     control, run = Control(), runs.Run(runs.folder_for(scenario, name))
     with interruptible(control), watched(run, recipe.as_recipe(), []) as (_, on_step):
-        run = preference.train(recipe, pairs, spec, on_step, control)
-    typer.echo(f"{run.key}: {'trained' if run.state() == 'done' else 'stopped'} on {len(pairs)} pairs; {run.folder}")
+        run = preference.train(recipe, pairs, spec, on_step, control, say=typer.echo)
+    done = run.state() == "done"
+    typer.echo(f"{run.key}: " + (f"trained on {run.manifest()['data']['train']} of {len(pairs)} pairs" if done else
+                                 "stopped; the same command goes on") + f"; {run.folder}")
 
 
 @runs_app.callback(epilog="Example: labkit runs")

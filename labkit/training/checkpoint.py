@@ -22,6 +22,19 @@ _FILE = "checkpoint/state.safetensors"
 _BEST = "checkpoint/best.safetensors"
 
 
+def begin(folder: Path, identity: dict[str, str]) -> None:
+    """Throw away what an earlier, unfinished training of another identity left in a run's folder, and note this one's.
+
+    Args:
+        identity: what must be the same for a training to go on: the recipe, the data's fingerprint, the base's sha256.
+    """
+    begun = folder / "begun.json"
+    if not begun.exists() or files.read_json(begun) != identity:
+        delete(folder)
+        (folder / "metrics.jsonl").unlink(missing_ok=True)
+    files.write_json(begun, identity)
+
+
 def save(folder: Path, step: int, masters: "Masters", optimiser: "torch.optim.Optimizer", averages: "Averages | None" = None,
          stopping: "EarlyStopping | None" = None, writes: bool = True) -> None:
     """Write the state after `step` steps, in place of the one before, whole or not at all. Several processes all call it, and one `writes`:
@@ -64,6 +77,24 @@ def load(folder: Path, masters: "Masters", optimiser: "torch.optim.Optimizer", a
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise LabError(f"{path} is not a checkpoint of this run ({error}); delete it to begin anew") from error
     return step
+
+
+def last_step(folder: Path) -> int:
+    """The step of the last state; 0 where there is none.
+
+    Raises:
+        LabError: the file is not a checkpoint.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / _FILE
+    if not path.exists():
+        return 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int(file.metadata()["step"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise LabError(f"{path} is not a checkpoint ({error}); delete it to begin anew") from error
 
 
 def save_best(folder: Path, masters: "Masters", writes: bool = True) -> None:

@@ -6,32 +6,27 @@ micro-batch is halved first), a full disk.
 """
 
 import contextlib
-import json
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from labkit import files, process
+from labkit import process
 from labkit.errors import LabError
-from labkit.training import checkpoint, optimisers, schedules, sharding
+from labkit.training import checkpoint, metrics_file, optimisers, schedules, sharding
 from labkit.training.averaging import Averages
 from labkit.training.control import Control
 from labkit.training.early_stopping import EarlyStopping, Verdict, mode_of
 from labkit.training.learner import Learner, Passed
 from labkit.training.recipe import Recipe
 from labkit.training.watching import memory
+from labkit.training.watching.ending import Ending
 from labkit.training.world import World
 
 OnStep = Callable[[dict[str, Any]], None]
 Found = TypeVar("Found")
-
-_RECENT = 20        # steps over which a loss that runs away is judged
-_RUNAWAY = 3.0      # how many times the best such mean the latest may be
-_NEAR_ZERO = 1.0    # and by how much it must be above it: losses near 0 double easily
 
 
 @dataclass
@@ -66,11 +61,10 @@ class Loop:
                                            beta2=recipe.beta2, weight_decay=recipe.weight_decay, momentum=recipe.momentum)
         self._averages = Averages(self.learner.masters, recipe.ema) if recipe.ema else None
         self._stopping = EarlyStopping(recipe.patience, mode=mode_of(recipe.monitor))
-        self._recent: deque[float] = deque(maxlen=_RECENT)
-        self._calmest = math.inf
+        self._ending = Ending(recipe)
         done = checkpoint.load(self.folder, self.learner.masters, self._optimiser, self._averages, self._stopping)
         self.learner.push()
-        self._spent = _rewind_metrics(self.folder / "metrics.jsonl", done) if self.world.is_first else 0.0
+        self._spent = metrics_file.rewind(self.folder / "metrics.jsonl", done) if self.world.is_first else 0.0
         self._began = time.perf_counter()
         finished = self._steps(done)
         if finished:
@@ -176,7 +170,7 @@ class Loop:
             try:
                 return work()
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not memory.is_out_of_memory(error):
                     raise
                 if self.world.size > 1:  # the others are in the midst of theirs
                     raise LabError(f"run {self.key}: memory does not suffice for {name()} in one of {self.world.size} processes; lower "
@@ -194,32 +188,14 @@ class Loop:
     def _check(self, index: int, rows: list[int], loss: float, norm: float) -> None:
         """Stop with a diagnosis where the loss or its gradient is no number, or the loss runs away. The weights are those before the
         step."""
-        recipe = self.recipe
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            import torch
-
-            self.learner.drop_gradients()
-            broken = [name for name, value in self.learner.masters.items() if not torch.isfinite(sharding.whole(value)).all()]
-            what = "the loss" if not math.isfinite(loss) else "the gradient"
-            why = (f"weights are no numbers already (first: {broken[0]})" if broken else
-                   f"weights are sound, so it comes from the batch ({', '.join(self.learner.name_rows(rows)[:4])}) or from rounding")
-            if not broken:
-                self._checkpoint(index)
-            raise LabError(f"run {self.key}: {what} is not a number at step {index + 1}; {why}. Lower learning_rate "
-                           f"({recipe.learning_rate:g}) or clip ({recipe.clip:g}), or use precision = \"fp32\""
-                           + ("" if broken else "; the state before this step is kept"))
-        self._recent.append(loss)
-        self._calmest = loss if math.isinf(self._calmest) else self._calmest
-        if len(self._recent) < _RECENT:
+        batch = lambda: ", ".join(self.learner.name_rows(rows)[:4])  # noqa: E731
+        end = self._ending.see(index + 1, loss, norm, self.learner.masters, batch)
+        if end is None:
             return
-        mean = sum(self._recent) / _RECENT
-        self._calmest = min(self._calmest, mean)
-        if mean > _RUNAWAY * self._calmest and mean > self._calmest + _NEAR_ZERO:
-            self.learner.drop_gradients()
+        self.learner.drop_gradients()
+        if end.sound:
             self._checkpoint(index)
-            raise LabError(f"run {self.key}: the loss runs away: {mean:.3g} on average over the last {_RECENT} steps, "
-                           f"{self._calmest:.3g} at its best; stopped at step {index + 1}. Lower learning_rate ({recipe.learning_rate:g}), "
-                           f"or raise warmup ({recipe.warmup:g}); the state before this step is kept")
+        raise LabError(f"run {self.key}: {end.why}")
 
     def _measure(self, row: dict[str, Any], counts: bool) -> Verdict | None:
         """Measure on the validation records into the row; the verdict where it counts for early stopping."""
@@ -273,35 +249,5 @@ class Loop:
         if not self.world.is_first:
             yield lambda row: None
             return
-        path = self.folder / "metrics.jsonl"
-        with path.open("a", encoding="utf-8") as file:
-            def write(row: dict[str, Any]) -> None:
-                try:
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                    file.flush()
-                except OSError as error:
-                    raise LabError(f"cannot write {path}: {error.strerror or error}; free some space, then go on with the same command "
-                                   "(the last checkpoint is whole)") from error
+        with metrics_file.appending(self.folder / "metrics.jsonl") as write:
             yield write
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    said = str(error)
-    return "DefaultCPUAllocator" in said or "can't allocate memory" in said or "out of memory" in said.lower()
-
-
-def _rewind_metrics(path: Path, step: int) -> float:
-    """Drop the rows after `step` (a killed training wrote them after its last checkpoint); gives the seconds spent until then."""
-    rows = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").split("\n"):
-            with contextlib.suppress(ValueError):  # the last line may be half written
-                row = json.loads(line)
-                if row["step"] <= step:
-                    rows.append(row)
-    files.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return rows[-1]["seconds"] if rows else 0.0

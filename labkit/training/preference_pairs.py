@@ -12,6 +12,7 @@ from labkit.errors import LabError
 from labkit.training.examples import chat_tokens
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 
@@ -34,6 +35,7 @@ class Pair:
 
     def with_answer(self, answer: str) -> list[dict[str, str]]:
         return [*self.messages, {"role": "assistant", "content": answer}]
+
 
 def read(path: str | os.PathLike) -> list[Pair]:
     """Read a JSONL file of pairs: objects with `prompt` (messages), `chosen` and `rejected` (a text, or one assistant message in a list);
@@ -58,6 +60,7 @@ def pairs_of(rows: Iterable[Mapping[str, Any] | Pair]) -> list[Pair]:
             raise LabError(f"pairs, row {number}: {error}") from None
     return found
 
+
 def held_out(pairs: list[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
     """(pairs to learn from, pairs to measure on): all pairs of a prompt go to one side; the second has this share of the prompts, rounded
     down."""
@@ -66,15 +69,45 @@ def held_out(pairs: list[Pair], share: float, seed: int) -> tuple[list[Pair], li
     measured = set(prompts[:int(share * len(prompts))])
     return [pair for pair in pairs if pair.prompt not in measured], [pair for pair in pairs if pair.prompt in measured]
 
-def fitting(pairs: list[Pair], tokenizer: "PreTrainedTokenizerBase", most: int) -> tuple[list[Pair], list[str]]:
-    """The pairs whose prompt and either answer fit into `most` tokens, and the ids of the others; LabError where none does."""
+
+def fitting(pairs: list[Pair], tokenizer: "PreTrainedTokenizerBase", most: int) -> tuple[list[Pair], dict[str, int]]:
+    """The pairs whose prompt and either answer fit into `most` tokens, and of the others id and length (tokens, with the longer answer);
+    LabError where none does."""
     chat_tokens(tokenizer, pairs[0].messages)  # says so where there is no chat template
     length = lambda messages: len(tokenizer(tokenizer.apply_chat_template(messages, tokenize=False), add_special_tokens=False)["input_ids"])  # noqa: E731
-    fits = [max(length(pair.with_answer(pair.chosen)), length(pair.with_answer(pair.rejected))) <= most for pair in pairs]
-    if not any(fits):
+    lengths = [max(length(pair.with_answer(pair.chosen)), length(pair.with_answer(pair.rejected))) for pair in pairs]
+    if min(lengths) > most:
         raise LabError(f"none of {len(pairs)} pairs fits into {most} tokens; raise max_tokens in the recipe")
-    return ([pair for pair, good in zip(pairs, fits, strict=True) if good],
-            [pair.id for pair, good in zip(pairs, fits, strict=True) if not good])
+    each = list(zip(pairs, lengths, strict=True))
+    return [pair for pair, tokens in each if tokens <= most], {pair.id: tokens for pair, tokens in each if tokens > most}
+
+
+def told(learned: list[Pair], measured: list[Pair], too_long: Mapping[str, int], most: int) -> list[str]:
+    """What a person should read before training starts, a line each: how many pairs are learned from, and what is left out and why."""
+    lines = []
+    if too_long:
+        longest = sorted(too_long.items(), key=lambda each: -each[1])
+        listed = ", ".join(f"{id} with {tokens:,} tokens" for id, tokens in longest[:3]) + (", …" if len(longest) > 3 else "")
+        total = len(learned) + len(measured) + len(too_long)
+        lines.append(f"{len(too_long):,} of {total:,} pairs are left out, as they are longer with their longer answer than max_tokens "
+                     f"({most:,}): {listed}; raise max_tokens")
+    return [*lines, f"{len(learned):,} pairs are learned from, {len(measured):,} are held out to measure"]
+
+
+def dataset(pairs: list[Pair], method: str, tokenizer: "PreTrainedTokenizerBase", seed: int) -> "Dataset":
+    """The pairs as TRL's trainer of this method takes them."""
+    from datasets import Dataset
+
+    if method == "orpo":  # as texts: TRL would write a second end behind the template's line break
+        return Dataset.from_list([as_texts(pair, tokenizer) for pair in pairs])
+    if method == "dpo":
+        return Dataset.from_list([{"prompt": pair.messages, "chosen": pair.with_answer(pair.chosen)[-1:],
+                                   "rejected": pair.with_answer(pair.rejected)[-1:]} for pair in pairs])
+    rows = [{"prompt": pair.messages, "completion": pair.with_answer(answer)[-1:], "label": good}
+            for pair in pairs for answer, good in ((pair.chosen, True), (pair.rejected, False))]
+    random.Random(seed).shuffle(rows)  # TRL keeps their order, and pairs each prompt with its neighbour's answer
+    return Dataset.from_list(rows)
+
 
 def as_texts(pair: Pair, tokenizer: "PreTrainedTokenizerBase") -> dict[str, str]:
     prompt = tokenizer.apply_chat_template(pair.messages, add_generation_prompt=True, tokenize=False)
@@ -85,6 +118,7 @@ def as_texts(pair: Pair, tokenizer: "PreTrainedTokenizerBase") -> dict[str, str]
             raise LabError("the base model's chat template writes a prompt otherwise where an answer follows; use method dpo or kto")
         found[name] = whole[len(prompt):].rstrip()
     return found
+
 
 def _pair(row: Any) -> Pair:
     if not isinstance(row, Mapping):

@@ -37,10 +37,13 @@ class PreferenceRecipe:
         clip: largest norm of the gradient; 0 does not clip.
         epochs: passes over the pairs.
         batch_size: pairs a step.
-        micro_pairs: pairs that go through the model at once, a divisor of `batch_size`; 0: all of the batch. Parts count alike, so that
-            the last step of an epoch, whose parts may be of unequal size, depends on it a little; so does ORPO's likelihood.
+        micro_pairs: pairs that go through the model at once, a divisor of `batch_size`; 0: all of the batch. Where memory does
+            not suffice, it is halved while training. Parts count alike, so that the last step of an epoch, whose parts may be of unequal
+            size, depends on it a little; so do ORPO's likelihood (a mean over the tokens of a part) and the point that KTO measures from
+            (estimated in each part).
         max_tokens: pairs of which an answer with its prompt is longer are left out and listed.
         held_out: share of the prompts whose pairs are not learned from, but measured after each epoch.
+        checkpoint_steps: steps between checkpoints.
         precision: `auto` (bfloat16 where the processor multiplies it natively, else float32), `bf16` or `fp32`.
         max_steps: stop after this many steps; 0 means no limit.
         seed: of the initial LoRA matrices, the order, and which prompts are held out.
@@ -67,6 +70,7 @@ class PreferenceRecipe:
     micro_pairs: int = 0
     max_tokens: int = 1024
     held_out: float = of(0.1, least=0.0, below=1.0)
+    checkpoint_steps: int = of(50, least=1)
     precision: str = "auto"
     max_steps: int = 0
     seed: int = 0

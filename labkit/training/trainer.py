@@ -140,11 +140,5 @@ def chat_learner(recipe: Recipe, base: models.BaseModel, data: chat_data.ChatDat
 
 def _begin(run: Run, recipe: Recipe, fingerprint: str, base_sha256: str) -> None:
     """Write the recipe; throw away what an earlier, unfinished training of another recipe or data left."""
-    folder = run.folder
-    identity = {"recipe": files.canonical_json(recipes.plain(recipe)), "data": fingerprint, "base": base_sha256}
-    begun = folder / "begun.json"
-    if not begun.exists() or files.read_json(begun) != identity:
-        checkpoint.delete(folder)
-        (folder / "metrics.jsonl").unlink(missing_ok=True)
-    recipes.write(recipe, folder / "recipe.toml")
-    files.write_json(begun, identity)
+    checkpoint.begin(run.folder, {"recipe": files.canonical_json(recipes.plain(recipe)), "data": fingerprint, "base": base_sha256})
+    recipes.write(recipe, run.folder / "recipe.toml")

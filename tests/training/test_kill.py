@@ -161,7 +161,7 @@ def test_a_training_that_is_killed_again_and_again_ends_in_the_same_weights_and_
 
 def with_less_memory(spare):
     """Let this process map `spare` bytes more than it has now, and tell of each time that torch finds no memory."""
-    from labkit.training import loop
+    from labkit.training.watching import memory
 
     # The limit counts addresses, not memory: no thread may reserve 64 MB for itself (M_ARENA_MAX), and what is freed must not stay a hole
     # in the heap (M_MMAP_THRESHOLD).
@@ -169,13 +169,13 @@ def with_less_memory(spare):
     ctypes.CDLL(None).mallopt(-3, 1 << 16)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + spare,) * 2)
-    asked = loop._is_out_of_memory
+    asked = memory.is_out_of_memory
 
     def heard(error):
         print(f"no memory: {error}", flush=True)
         return asked(error)
 
-    loop._is_out_of_memory = heard
+    memory.is_out_of_memory = heard
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="NO LIMIT ON MEMORY: only Linux keeps to RLIMIT_AS")

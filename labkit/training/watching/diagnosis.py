@@ -1,4 +1,4 @@
-"""What looks wrong while a training runs: it is said, once, and the training goes on. (What must end a training is the loop's.)"""
+"""What looks wrong while a training runs: it is said, once, and the training goes on. (What must end a training is `ending`'s.)"""
 
 import math
 import statistics

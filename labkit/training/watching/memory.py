@@ -48,3 +48,13 @@ def device_gb() -> tuple[float, float, float] | None:
         return None
     total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
     return torch.cuda.memory_reserved() / _GB, torch.cuda.max_memory_reserved() / _GB, total / _GB
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, or PyTorch on a processor or a GPU, says by this that it finds no memory."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    said = str(error)
+    return "DefaultCPUAllocator" in said or "can't allocate memory" in said or "out of memory" in said.lower()
