@@ -182,13 +182,14 @@ def test_a_finished_run_is_given_back_and_not_overwritten(trained, tiny_base, sc
             preference.train(changed, data, scenario)
 
 
-def test_a_stopped_training_is_not_finished_and_begins_anew(tiny_base, scenario):
+def test_a_stopped_training_goes_on_from_its_checkpoint(tiny_base, scenario):
     stop, rows = threading.Event(), []
     recipe = recipe_of(tiny_base, held_out=0.0, epochs=1, micro_pairs=1)
     run = preference.train(recipe, pairs(), scenario, on_step=lambda row: stop.set(), control=Control(stop=stop))
-    assert run.state() == "stopped" and len(run.metrics()) == 1
+    assert run.state() == "stopped" and len(run.metrics()) == 1 and (run.folder / "checkpoint" / "state.safetensors").exists()
     run = preference.train(recipe, pairs(), scenario, on_step=rows.append)
-    assert run.state() == "done" and rows == run.metrics() and [row["step"] for row in rows] == [1, 2, 3]
+    assert run.state() == "done" and rows == run.metrics()[1:] and [row["step"] for row in run.metrics()] == [1, 2, 3]
+    assert not (run.folder / "checkpoint").exists() and not (run.folder / "begun.json").exists()
 
 
 def test_votes_are_learned_from_and_what_is_too_long_is_listed(tiny_base, scenario):
@@ -198,7 +199,12 @@ def test_votes_are_learned_from_and_what_is_too_long_is_listed(tiny_base, scenar
                            {"role": "user", "content": f"question {number} " + "word " * (400 if number == 2 else 0)}]}
              for number in range(3)]
     rows = preferences.pairs(votes).pairs
-    run = preference.train(recipe_of(tiny_base, max_tokens=200, max_steps=1, held_out=0.0), rows, scenario)
+    said = []
+    run = preference.train(recipe_of(tiny_base, max_tokens=200, max_steps=1, held_out=0.0), rows, scenario, say=said.append,
+                           on_step=lambda row: said.append("a step"))
+    assert said[0].startswith("1 of 3 pairs are left out, as they are longer with their longer answer than max_tokens (200): ")
+    assert said[1:] == ["2 pairs are learned from, 0 are held out to measure", "a step"]
+    assert preference_pairs.pairs_of(rows)[2].id in said[0]
     too_long = run.manifest()["data"]["left_out_as_too_long"]
     assert too_long == [preference_pairs.pairs_of(rows)[2].id] and run.manifest()["data"]["train"] == 2
     with pytest.raises(LabError, match="none of 1 pairs fits"):
@@ -214,7 +220,7 @@ def test_a_loss_that_is_not_a_number_stops_with_what_to_do(tiny_base, scenario, 
     weights = load_file(f"{folder}/model.safetensors")
     weights["model.norm.weight"][:] = float("nan")
     save_file(weights, f"{folder}/model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(LabError, match="lower learning_rate"):
+    with pytest.raises(LabError, match="not a number at step 1; .*Lower learning_rate"):
         preference.train(recipe_of(folder, held_out=0.0), pairs(), scenario)
 
 

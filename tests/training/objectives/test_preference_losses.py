@@ -1,7 +1,9 @@
-"""DPO, ORPO and KTO against the papers' formulas in float64 and against TRL's own loss functions."""
+"""DPO, ORPO and KTO against the papers' formulas in float64, and against TRL's own code, value and gradient: `_compute_loss` of its DPO and
+KTO trainers, called with a model that gives chosen log-probabilities, and ORPO's `odds_ratio_loss`."""
 
 import math
 import os
+from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +25,73 @@ def trl_orpo():
 
     own = SimpleNamespace(beta=0.25, accelerator=SimpleNamespace(device="cpu"))
     return lambda chosen, rejected: ORPOTrainer.odds_ratio_loss(own, chosen, rejected)[0]
+
+
+class Trainer(SimpleNamespace):
+    """What `_compute_loss` of TRL's trainers asks of its own object; the reference's log-probabilities come with the batch."""
+
+    def __init__(self, **settings):
+        alone = SimpleNamespace(device="cpu", gather=lambda value: value, gather_for_metrics=lambda value: value)
+        super().__init__(model=SimpleNamespace(training=True), accelerator=alone, aux_loss_enabled=False, precompute_ref_logps=True,
+                         _metrics={"train": defaultdict(list)}, _total_train_tokens=0, _tp_size=1, **settings)
+
+
+def model_of(answers, mismatched=None):
+    """Gives log-probabilities (rows, tokens) as TRL's fused head would; where the first token's id is 1, those of mismatched answers."""
+    def model(input_ids, **_):
+        logs = answers if input_ids[0, 0] == 0 else mismatched
+        return SimpleNamespace(log_probs=logs, entropy=torch.zeros_like(logs), mean_logits=torch.zeros_like(logs),
+                               is_top1=torch.zeros_like(logs, dtype=torch.bool))
+    return model
+
+
+def batch_of(rows, tokens, first=0):
+    ids = torch.full((rows, tokens + 1), first)
+    return ids, torch.ones_like(ids)
+
+
+@quick
+@given(st.integers(1, 6), st.integers(1, 5), st.sampled_from([0.01, 0.1, 1.0]), seeds)
+def test_dpo_is_that_of_trl(pairs, tokens, beta, seed):
+    from trl import DPOTrainer
+
+    chosen, rejected = (-numbers(pairs, tokens, seed=seed + number).abs() for number in range(2))
+    references = [-5 * numbers(pairs, seed=seed + number).abs() for number in (2, 3)]
+    ids, mask = batch_of(2 * pairs, tokens)
+
+    def of_trl(chosen, rejected):
+        own = Trainer(beta=beta, ld_alpha=None, f_divergence_type="reverse_kl", loss_types=["sigmoid"], loss_weights=[1.0],
+                      use_weighting=False)
+        batch = {"input_ids": ids, "attention_mask": mask, "completion_mask": mask, "ref_chosen_logps": references[0],
+                 "ref_rejected_logps": references[1]}
+        return DPOTrainer._compute_loss(own, model_of(torch.cat([chosen, rejected])), batch, False)
+
+    assert_equal(lambda chosen, rejected: dpo(chosen.sum(1), rejected.sum(1), *references, beta=beta).mean(), of_trl, chosen, rejected)
+
+
+@quick
+@given(st.integers(1, 6), st.integers(1, 5), st.sampled_from([0.01, 0.1, 1.0]), seeds)
+def test_kto_and_the_point_it_measures_from_are_those_of_trl(answers, tokens, beta, seed):
+    from trl import KTOTrainer
+
+    logs, mismatched = (-numbers(answers, tokens, seed=seed + number).abs() for number in range(2))
+    reference, reference_mismatched = (-tokens * numbers(answers, seed=seed + number).abs() for number in (2, 3))
+    good = whole(2, answers, seed=seed).bool()
+    (ids, mask), (other_ids, other_mask) = batch_of(answers, tokens), batch_of(answers, tokens, first=1)
+
+    def of_trl(logs, mismatched):
+        own = Trainer(beta=beta, loss_type="kto", calculate_KL=True, desirable_weight=1.5, undesirable_weight=0.5)
+        own._compute_kl_logps = lambda model, batch: KTOTrainer._compute_kl_logps(own, model, batch)
+        batch = {"input_ids": ids, "attention_mask": mask, "completion_mask": mask, "label": good, "ref_logps": reference,
+                 "KL_input_ids": other_ids, "KL_attention_mask": other_mask, "KL_completion_mask": other_mask,
+                 "ref_KL_logps": reference_mismatched}
+        return KTOTrainer._compute_loss(own, model_of(logs, mismatched), batch, False)
+
+    def ours(logs, mismatched):
+        point = kto_divergence(mismatched.sum(1), reference_mismatched)
+        return kto(logs.sum(1), reference, good, point, beta=beta, desirable_weight=1.5, undesirable_weight=0.5).mean()
+
+    assert_equal(ours, of_trl, logs, mismatched)
 
 
 @quick
