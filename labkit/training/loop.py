@@ -37,6 +37,7 @@ class Loop:
         folder: the run's folder, for metrics.jsonl and the checkpoint.
         key: how people name the run.
         on_step: called with each row of metrics.jsonl as it is written.
+        kept_step: after `run`, the step whose weights were kept, where early stopping chose them; None: the last one's.
     """
 
     recipe: Recipe
@@ -46,6 +47,7 @@ class Loop:
     on_step: OnStep | None = None
     control: Control = field(default_factory=Control)
     world: World = field(default_factory=World)
+    kept_step: int | None = field(default=None, init=False)
 
     def run(self) -> bool:
         """Run the steps that are left; False when stopped before the last. Leaves the weights to be saved in the learner.
@@ -235,6 +237,7 @@ class Loop:
         """Leave the weights to be saved in the learner: the best ones, the averages, or the last."""
         if self.recipe.patience and checkpoint.load_best(self.folder, self.learner.masters):
             self.learner.push()
+            self.kept_step = self._stopping.best_step
             return
         optimisers.settle(self._optimiser)
         if self._averages:

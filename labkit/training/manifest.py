@@ -12,12 +12,13 @@ from labkit.training.recipe import Recipe
 
 
 def finish(run: Run, recipe: Recipe, base: BaseModel, written: list[str], data: dict[str, Any], started: datetime,
-           prepare_seconds: float = 0.0) -> None:
+           prepare_seconds: float = 0.0, kept_step: int | None = None) -> None:
     """Write the manifest of a run whose weights lie in its folder, and remove what only an unfinished training needs.
 
     Args:
         written: the files with what was learned, relative to the run's folder; the adapter's (or the model's) weights among them.
         data: what it learned from: fingerprint, sources, licences, records by split.
+        kept_step: the step whose weights were kept, where that is not the last one; what was measured there is told.
     """
     import torch
 
@@ -25,7 +26,8 @@ def finish(run: Run, recipe: Recipe, base: BaseModel, written: list[str], data: 
     rows = run.metrics()
     counted = [name for name in ("recipe.toml", "scenario.toml") if (folder / name).exists()] + written
     digests = {name: files.sha256_of(folder / name) for name in counted}
-    last = lambda key: next((row[key] for row in reversed(rows) if key in row), None)  # noqa: E731
+    told = [row for row in rows if kept_step is None or row["step"] == kept_step]
+    last = lambda key: next((row[key] for row in reversed(told) if key in row), None)  # noqa: E731
     files.write_json(folder / "manifest.json", {
         "format": 1,
         "run": run.key,
@@ -36,7 +38,7 @@ def finish(run: Run, recipe: Recipe, base: BaseModel, written: list[str], data: 
         "data": data,
         "training": {"steps": rows[-1]["step"], "loss": rows[-1]["loss"], "seconds": rows[-1]["seconds"],
                      "prepare_seconds": round(prepare_seconds, 3), "validation_loss": last("validation_loss"),
-                     "validation": last("validation"),
+                     "validation": last("validation"), **({"kept_step": kept_step} if kept_step is not None else {}),
                      "precision": "bfloat16" if best_precision(recipe.precision) == "bf16" else "float32",
                      "device": "cuda" if torch.cuda.is_available() else "cpu"},
         "seed": recipe.seed,

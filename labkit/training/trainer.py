@@ -96,10 +96,11 @@ def _train(recipe: Recipe, fingerprint: str, make: Callable[[models.BaseModel], 
         learner.prepare(run.key, on_prepare)
         prepared = time.perf_counter() - began
         together.agreed(True)
-        if Loop(recipe, learner, run.folder, run.key, on_step, control, together).run() and (together.is_first or recipe.shard):
+        loop = Loop(recipe, learner, run.folder, run.key, on_step, control, together)
+        if loop.run() and (together.is_first or recipe.shard):
             written = learner.save(run.folder)  # a divided model's by all processes together
             if together.is_first:
-                manifest.finish(run, recipe, base, written, {"fingerprint": fingerprint, **described}, started, prepared)
+                manifest.finish(run, recipe, base, written, {"fingerprint": fingerprint, **described}, started, prepared, loop.kept_step)
     return run
 
 

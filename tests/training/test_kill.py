@@ -132,12 +132,12 @@ def told(run):
 @pytest.mark.parametrize("kind", ["lora", "full", "encoder", "everything"])
 def test_a_training_that_is_killed_again_and_again_ends_in_the_same_weights_and_rows(kind, tiny_base, tiny_bert, kept):
     common = {"scenario": "small", "base": tiny_base, "layers": 2, "rank": 4, "batch_size": 2, "epochs": 8, "precision": "fp32",
-              "checkpoint_steps": 7, "dropout": 0.1}
+              "checkpoint_steps": 7}
     changes = {
-        "lora": {},
+        "lora": {"dropout": 0.1},
         "full": {"method": "full", "checkpoint_steps": 3, "epochs": 4},
         "encoder": {"base": tiny_bert, "task": "classify", "method": "full", "weight_decay": 0.01},
-        "everything": {"optimiser": "muon", "ema": 0.9, "patience": 30, "evaluate_steps": 2, "neftune": 5.0},
+        "everything": {"optimiser": "muon", "ema": 0.9, "patience": 30, "evaluate_steps": 2, "neftune": 5.0, "dropout": 0.1},
     }[kind]
     recipe = lambda name: Recipe(**{**common, **changes, "name": name})  # noqa: E731
     whole, killed = trained(recipe("whole"), kept), run_of(recipe("killed"))
@@ -179,8 +179,9 @@ def with_less_memory(spare):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="NO LIMIT ON MEMORY: only Linux keeps to RLIMIT_AS")
-@pytest.mark.parametrize(("method", "spare"), [("full", 250_000_000), ("lora", 200_000_000)])
-def test_a_step_for_which_memory_does_not_suffice_goes_on_in_smaller_parts_to_the_same_weights(method, spare, wide_base, kept, tmp_path):
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_step_for_which_memory_does_not_suffice_goes_on_in_smaller_parts_to_the_same_weights(method, wide_base, kept, tmp_path):
+    """How much a step needs depends on the processor's kernels: less and less is given until it does not suffice."""
     rows = [records.make("small", "en", [{"role": "user", "content": f"fruit number {number}, " + "round and red " * 30}],
                          {"kind": "pear", "weight": 9.5, "note": "none"}, source="test", license="CC0-1.0", split="train")
             for number in range(16)]
@@ -188,8 +189,12 @@ def test_a_step_for_which_memory_does_not_suffice_goes_on_in_smaller_parts_to_th
     recipe = lambda name: Recipe(scenario="small", name=name, base=wide_base, method=method, layers=0, rank=4, batch_size=16, epochs=2,  # noqa: E731
                                  micro_tokens=100_000, optimiser="sgd", learning_rate=0.05, precision="fp32", token_drop=0.0)
     plain = trained(recipe("plain"), kept)
-    tight = trained(recipe("tight"), kept, limit=functools.partial(with_less_memory, spare), output=tmp_path / "said")
-    assert "no memory: [enforce fail at alloc_cpu.cpp" in (tmp_path / "said").read_text()
+    for spare in range(250_000_000, 0, -25_000_000):
+        tight = trained(recipe(f"tight-{spare}"), kept, limit=functools.partial(with_less_memory, spare), output=tmp_path / "said")
+        if "no memory: [enforce fail at alloc_cpu.cpp" in (tmp_path / "said").read_text():
+            break
+    else:
+        pytest.fail("memory sufficed however little there was")
     assert far(weights_of(plain), weights_of(tight)) < 1e-6
     assert [row["loss"] for row in tight.metrics()] == pytest.approx([row["loss"] for row in plain.metrics()], abs=1e-5)
 

@@ -116,6 +116,8 @@ def test_training_ends_when_nothing_gets_better_and_keeps_the_best_weights(tiny_
     seen = [row["validation_loss"] for row in run.metrics()]
     assert len(seen) < 50 and len(seen) - 1 - seen.index(min(seen)) == 2
     assert loss_of_saved(run, small_records, small_scenario, tiny_base) == pytest.approx(min(seen), abs=1e-4)
+    told = run.manifest()["training"]
+    assert (told["kept_step"], told["validation_loss"], told["steps"]) == (seen.index(min(seen)) + 1, min(seen), len(seen))
 
 
 def test_averaged_weights_are_what_is_measured_and_saved(tiny_base, small_records, small_scenario):
