@@ -1,7 +1,7 @@
 """How fast labkit fine-tunes, and how well, against TRL's SFTTrainer on the same records.
 
 Both train the same records (600 of Banking77 where `../shared/data` is there, else of the lab's samples) on the same base with
-LoRA of the same rank, for 3 epochs at the same effective batch size; TRL with its defaults (`use_cpu=True`), labkit with its
+LoRA of the same rank, for 3 epochs at the same effective batch size; TRL with its defaults (`use_cpu=True` without a GPU), labkit with its
 own, except that it leaves out no tokens (`token_drop=0`), so that both sides learn from all of them.
 A second TRL is set as well as it can be on a processor: number format, packing, no checkpointing; the script searches and says which.
 Each training is a process of its own, the sides in turn. Speed counts the records' real tokens, prompt and answer, no padding,
@@ -10,14 +10,20 @@ over the wall time of the training call (labkit's run of the frozen layers inclu
 `matmul_share` is another question: how much of a plain LoRA step on all layers its matrix products would take at the machine's best
 rate.
 
-    .venv/bin/python benchmarks/train_speed.py [--quick] [--seeds 3] [--only labkit] [--set layers=6]
+Where there is a GPU both sides train on it, and peak memory is the GPU's; `matmul_share` is measured on processors alone. `--shape 0.5b`
+takes random weights of Qwen2.5 0.5B's sizes (under the embedded model's tokenizer) in place of the embedded model: losses then say nothing,
+speed and memory do.
+
+    .venv/bin/python benchmarks/train_speed.py [--quick] [--seeds 3] [--only labkit] [--set layers=6] [--shape 0.5b]
 """
 
 import argparse
+import atexit
 import json
 import os
 import random
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -31,6 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 RANK, EPOCHS, BATCH = 16, 3, 8
 STEADY_SECONDS = 0.33
+BASE = "LABKIT_BENCHMARK_BASE"
 SIDES = ("labkit", "trl", "tuned", "share")
 
 
@@ -59,7 +66,7 @@ def held_out_loss(model, encoded) -> float:
     model.eval()
     with torch.no_grad():
         for example in encoded.examples:
-            tokens = torch.tensor([example.tokens])
+            tokens = torch.tensor([example.tokens], device=model.device)
             logits = model(input_ids=tokens).logits[0, example.answer_start - 1 : -1].float()
             total += torch.nn.functional.cross_entropy(logits, tokens[0, example.answer_start :], reduction="sum").item()
             count += example.answer_tokens
@@ -76,17 +83,47 @@ def one(side: str, rows: int, seed: int, settings: dict, epochs: int = EPOCHS) -
 
     torch.set_num_threads(os.cpu_count())
     data, scenario = load(rows, seed)
-    base = models.resolve()
+    base = models.resolve(os.environ.get(BASE) or models.DEFAULT)
     tokenizer = AutoTokenizer.from_pretrained(base.folder)
     train = encode(records.in_split(data, "train"), scenario, tokenizer, 1024)
     test = encode(records.in_split(data, "test"), scenario, tokenizer, 1024)
     with tempfile.TemporaryDirectory() as work:
         seconds, model = (_labkit if side == "labkit" else _trl)(work, data, scenario, base, tokenizer, seed, settings, epochs)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        peak = peak_gb()
         loss = held_out_loss(model.float(), test)
     tokens = train.tokens * epochs
     return {"tokens_per_s": tokens / seconds, "seconds": seconds, "heldout_loss": loss, "tokens": tokens, "peak_gb": peak,
             "settings": settings}
+
+
+def peak_gb() -> float:
+    """The most memory this process has held, in GB: the GPU's where there is one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def device_name() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "processor"
+
+
+def shaped(folder: Path) -> str:
+    """Random weights of Qwen2.5 0.5B's sizes (its config.json on the hub) under the embedded model's tokenizer, in `folder`."""
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    from labkit import models
+
+    tokenizer = AutoTokenizer.from_pretrained(models.resolve().folder)
+    config = Qwen2Config(vocab_size=len(tokenizer), hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14,
+                         num_key_value_heads=2, tie_word_embeddings=True, pad_token_id=tokenizer.pad_token_id,
+                         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
+    Qwen2ForCausalLM(config).bfloat16().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
 
 
 def _labkit(work, data, scenario, base, tokenizer, seed: int, settings: dict, epochs: int):
@@ -97,7 +134,7 @@ def _labkit(work, data, scenario, base, tokenizer, seed: int, settings: dict, ep
 
     os.environ["LABKIT_RUNS"] = work
     recipe = Recipe(**{"scenario": "speed", "name": f"seed{seed}", "rank": RANK, "alpha": 2 * RANK, "epochs": epochs, "batch_size": BATCH,
-                       "seed": seed, "token_drop": 0.0, **settings})
+                       "base": base.name, "seed": seed, "token_drop": 0.0, **settings})
     only = data.filter(lambda split: split == "train", input_columns=["split"])
     run = trainer.train(recipe, only, scenario)
     told = run.manifest()["training"]
@@ -118,8 +155,8 @@ def _trl(work, data, scenario, base, tokenizer, seed: int, settings: dict, epoch
     dtype = {"dtype": getattr(torch, own.pop("dtype"))} if "dtype" in own else {}
     pairs = [{"prompt": records.prompt(row, scenario), "completion": [{"role": "assistant", "content": records.target(row, scenario)}]}
              for row in records.in_split(data, "train")]
-    config = SFTConfig(output_dir=work, use_cpu=True, num_train_epochs=epochs, per_device_train_batch_size=BATCH, seed=seed,
-                       report_to="none", save_strategy="no", disable_tqdm=True, **own)
+    config = SFTConfig(output_dir=work, use_cpu=not torch.cuda.is_available(), num_train_epochs=epochs,
+                       per_device_train_batch_size=BATCH, seed=seed, report_to="none", save_strategy="no", disable_tqdm=True, **own)
     sft = SFTTrainer(model=AutoModelForCausalLM.from_pretrained(base.folder, **dtype), args=config, train_dataset=Dataset.from_list(pairs),
                      processing_class=tokenizer, peft_config=LoraConfig(r=RANK, task_type="CAUSAL_LM"))
     began = time.perf_counter()
@@ -251,6 +288,7 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, default=3)
     arguments.add_argument("--only", nargs="+", choices=SIDES, default=SIDES, help="some sides alone")
     arguments.add_argument("--set", action="append", default=[], help="a setting of labkit's recipe, KEY=VALUE")
+    arguments.add_argument("--shape", choices=("0.5b",), help="random weights of a larger model's sizes")
     arguments.add_argument("--side", help=argparse.SUPPRESS)
     arguments.add_argument("--rows", type=int, default=600)
     arguments.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
@@ -269,8 +307,11 @@ def main() -> None:
     from labkit.cli_words import settings
 
     models.resolve()
+    if chosen.shape:
+        os.environ[BASE] = shaped(Path(tempfile.mkdtemp(prefix="labkit-shape-")))
+        atexit.register(shutil.rmtree, os.environ[BASE], ignore_errors=True)
     rows, seeds, epochs = (16, 1, 1) if chosen.quick else (chosen.rows, chosen.seeds, EPOCHS)
-    wanted = chosen.only
+    wanted = [side for side in chosen.only if side != "share" or (device_name() == "processor" and not chosen.shape)]
     # A processor that does not multiply bfloat16 takes 100 times as long over TRL's default: a smoke run does not wait for that.
     plain = TUNED[4] if chosen.quick and not process.multiplies_bf16() else {}
     best = (plain or TUNED[2] if chosen.quick else tuned(rows)) if "tuned" in wanted else {}
@@ -291,7 +332,8 @@ def main() -> None:
         claims |= {"train_ratio_vs_trl_tuned": round(ratio("tokens_per_s", "tuned"), 2)}
     if share:
         claims |= {"matmul_share": share["matmul_share"]}
-    detail = {"rows": rows, "rank": RANK, "epochs": epochs, "batch": BATCH, "tuned": best, "share": share, "runs": found}
+    detail = {"device": device_name(), "shape": chosen.shape, "rows": rows, "rank": RANK, "epochs": epochs, "batch": BATCH, "tuned": best,
+              "share": share, "runs": found}
     print(json.dumps({"claims": claims, "detail": detail}))
 
 

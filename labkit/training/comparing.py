@@ -26,7 +26,8 @@ _WORDS = {
            "measure": "measure", "same": "Nothing differs.", "state": "state", "steps": "steps", "loss": "training loss, last 20 steps",
            "validation_loss": "validation loss, last",
            "best_validation_loss": "validation loss, best", "at_step": "at step", "seconds": "training time (s)",
-           "tokens_per_second": "tokens/s", "memory_gb": "memory, most (GB)", "test": "test {field}: {measure}",
+           "tokens_per_second": "tokens/s", "memory_gb": "memory, most (GB)",
+           "gpu_memory_gb": "GPU memory, most (GB)", "test": "test {field}: {measure}",
            "validation": "validation {name}",
            "other_data": "The runs learned from different data: their losses are measured on different records and cannot be compared.",
            "other_base": "The runs have different bases: losses a token are comparable only where the tokenizers are the same.",
@@ -36,7 +37,8 @@ _WORDS = {
            "device": "设备", "differs": "不同之处", "outcome": "结果", "measure": "指标", "same": "没有不同之处。",
            "state": "状态", "steps": "步数", "loss": "训练损失（最后 20 步）", "validation_loss": "验证损失（最后）",
            "best_validation_loss": "验证损失（最好）", "at_step": "所在步", "seconds": "训练时间（秒）",
-           "tokens_per_second": "词元/秒", "memory_gb": "内存（最多，GB）", "test": "测试 {field}：{measure}", "validation": "验证 {name}",
+           "tokens_per_second": "词元/秒", "memory_gb": "内存（最多，GB）", "gpu_memory_gb": "显存（最多，GB）",
+           "test": "测试 {field}：{measure}", "validation": "验证 {name}",
            "other_data": "这些训练使用了不同的数据：损失是在不同记录上测得的，不能比较。",
            "other_base": "这些训练的基础模型不同：只有分词器相同时，每个词元的损失才可比较。",
            "only_seed": "这些训练只有种子不同：结果的差异就是噪声。",
@@ -224,8 +226,8 @@ def _outcome_of(run: Run) -> dict[str, Any]:
         found |= {f"validation {name}": value for name, value in validation.items() if isinstance(value, int | float)}
         seconds = rows[-1]["seconds"]
         found |= {"seconds": seconds, "tokens_per_second": sum(row.get("tokens", 0) for row in rows) / seconds if seconds else None}
-        if memory := [row["memory_gb"] for row in rows if "memory_gb" in row]:
-            found["memory_gb"] = max(memory)
+        found |= {name: max(row[name] for row in rows if name in row) for name in ("memory_gb", "gpu_memory_gb")
+                  if any(name in row for row in rows)}
     for field, entry in _tested(run).items():
         found |= {f"test {field} {name}": value for name, value in entry.items() if isinstance(value, dict) and "value" in value}
     return found

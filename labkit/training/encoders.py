@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LabError
 from labkit.models import BaseModel
-from labkit.training import encoder_store, fused, heads, masters, methods, precision
+from labkit.training import encoder_store, fused, heads, masters, methods, precision, teacher_heads
 from labkit.training.examples import batches
 from labkit.training.kept import Kept
 from labkit.training.learner import Passed
@@ -67,14 +67,16 @@ class Encoder:
                            "set it to 0")
         self.special = frozenset(self.tokenizer.all_special_ids)
         self.noise = Noise(recipe.neftune, recipe.seed)
+        self._taught = data.train  # with what a teacher gives, after `prepare`
         self._store: Kept | None = None
         self._held_out_store: Kept | None = None
         self._places: dict[int, int] = {}  # where a text stands among those that are kept, by its name
         self.model.train()
 
     def prepare(self, owner: str, progress: Callable[[int, int], None] | None = None) -> None:
-        """Run the frozen layers over all texts, or open what an earlier training of `owner` (the run's key) kept; nothing is kept where
-        the lowest layers learn, or where what enters them differs from step to step."""
+        """Let a teacher see all texts, and run the frozen layers over them, or open what an earlier training of `owner` (the run's key)
+        kept; nothing is kept where the lowest layers learn, or where what enters them differs from step to step."""
+        self._taught = teacher_heads.taught(self.recipe, self.base, self.data.heads, self.data.train, self.tokenizer)
         trunk = methods.inner(self.model.trunk)
         self.model.cut = encoder_store.cut_of(self.recipe, trunk) if self.model.packs else 0
         if not self.model.cut:
@@ -142,7 +144,7 @@ class Encoder:
     def _seen(self, row: int, index: int) -> Example:
         """What step `index` sees of a training text: `token_drop` of its tokens are left out, drawn anew each time, but never all; with
         `task_sampling` the target of one head."""
-        example = self.data.train[row]
+        example = self._taught[row]
         if self.recipe.task_sampling != "none":
             head = self._sampled[index % len(self._sampled)][2]  # a sweep over rates begins anew
             example = dataclasses.replace(example, targets={head: example.targets[head]})
@@ -168,10 +170,12 @@ class Encoder:
             coded = [(example.tokens, example.segments) for example in part]
             outputs = self.model(self._batch(coded, [rows[place] for place in places], index))
             sums = self.losses.sums(outputs, part)
+            told = sums if not self.recipe.teacher else self.losses.sums(
+                {name: value.detach() for name, value in outputs.items()}, [dataclasses.replace(example, soft=None) for example in part])
             means = {name: value / weights[name] for name, value in sums.items()}
             own_weights = self.losses.weights(part)
             self.losses.combined(means, self.model, {name: own_weights[name] / weights[name] for name in means}).backward()
-            for name, value in sums.items():
+            for name, value in told.items():
                 by_head[name] += value.item() / weights[name]
         several = {"losses": {name: round(world.total(value), 5) for name, value in by_head.items()}} if len(by_head) > 1 else {}
         return sum(by_head.values()), several

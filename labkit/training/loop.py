@@ -86,6 +86,8 @@ class Loop:
                 if index in ends or asked_to_measure:
                     verdict = self._measure(row, counts=index in ends)
                 row["memory_gb"] = round(memory.resident_gb(), 3)
+                if (device := memory.device_gb()) is not None:
+                    row["gpu_memory_gb"] = round(device[0], 3)
                 row["seconds"] = round(self._spent + time.perf_counter() - self._began - self.control.paused_seconds, 3)
                 write(row)
                 if self.on_step and self.world.is_first:

@@ -145,9 +145,11 @@ def _config(model: "torch.nn.Module", recipe: Recipe, first_layer: int):
 
 def _fuse(model: "torch.nn.Module") -> None:
     """Let the adapted maps and the norms compute by `fused`: PEFT's own way scales and adds whole outputs, in two passes over memory more
-    and two more in the gradient, and a norm's takes a dozen passes."""
+    and two more in the gradient, and a norm's takes a dozen passes. Where a module has a forward of its own already (`liger`), that
+    stays."""
     from peft.tuners.lora import Linear
 
+    own_way = {module for module in model.modules() if "forward" in vars(module)}
     first_of: dict[torch.nn.Module, fused.Adapted] = {}  # the maps that see what enters a module
     for module in model.modules():
         own = {name: child for name, child in module.named_children() if isinstance(child, Linear)}
@@ -157,15 +159,16 @@ def _fuse(model: "torch.nn.Module") -> None:
         for names, adapted in fused_maps.items():
             if names == _ATTENTION and type(module).__name__ in packed_attention.KINDS:
                 module.forward = functools.partial(shared_prefix.attention, module, module.forward, adapted)
-            if names == _GATED and type(getattr(module, "act_fn", None)).__name__ in _SILU and hasattr(module, "down_proj"):
+            silu = type(getattr(module, "act_fn", None)).__name__ in _SILU
+            if names == _GATED and silu and hasattr(module, "down_proj") and module not in own_way:
                 module.forward = functools.partial(_gated, module, adapted, by_map.get("down_proj"))
             first_of[module] = adapted
-        if type(module).__name__ in _PLAIN_NORMS:
+        if type(module).__name__ in _PLAIN_NORMS and module not in own_way:
             module.forward = functools.partial(fused.rms_norm, weight=module.weight, eps=module.variance_epsilon)
     for layer in layers(model):
         for norm, reader in _READ_BY.items():
             norm, reader = (getattr(layer, name, None) for name in (norm, reader))
-            if type(norm).__name__ in _PLAIN_NORMS and reader in first_of:
+            if type(norm).__name__ in _PLAIN_NORMS and norm not in own_way and reader in first_of:
                 norm.forward = functools.partial(norm.forward, then=first_of[reader])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from labkit.errors import LabError
 from labkit.models import BaseModel
-from labkit.training import methods
+from labkit.training import liger, methods
 from labkit.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def decoder(recipe: Recipe, base: BaseModel, dtype: "torch.dtype", device: str) 
     from transformers import AutoModelForCausalLM
 
     if recipe.quantised == "none":
-        return AutoModelForCausalLM.from_pretrained(base.folder, dtype=dtype).to(device)
+        model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=dtype).to(device)
+        liger.apply(model, device)
+        return model
     if recipe.method not in ABLE:
         raise LabError(f"recipe: method {recipe.method!r} changes the base's weights, which {recipe.quantised} keeps in 4 bits; "
                        f"choose one of {', '.join(ABLE)}")
@@ -39,6 +41,7 @@ def decoder(recipe: Recipe, base: BaseModel, dtype: "torch.dtype", device: str) 
                                 bnb_4bit_compute_dtype=dtype)
     model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=dtype, quantization_config=config, device_map={"": device})
     _keep_gradients(model)
+    liger.apply(model, device)
     return model
 
 

@@ -56,8 +56,8 @@ class Recipe:
             or numbers of records differ much.
         task_temperature: of `task_sampling` by `temperature`: 1 is proportional, large is uniform.
         pooling: what of a text's token states stands for it: `mean`, or `first` (the encoder's [CLS]).
-        teacher: of a chat model: the run (`SCENARIO/NAME`) or base model whose probabilities it learns from beside the answers, with the
-            same tokenizer; empty: none, see `teacher`.
+        teacher: the run (`SCENARIO/NAME`), or of a chat model also the base model, whose probabilities it learns from beside the answers,
+            with the same tokenizer; empty: none, see `teacher` and, for encoders, `teacher_heads`.
         teacher_weight: how much the teacher counts; the answers themselves count 1 less this.
         teacher_temperature: what both sides' scores are divided by where they are compared.
         virtual_tokens: length of the prefix or prompt that `prefix` and `prompt` learn.
@@ -199,8 +199,11 @@ class Recipe:
             raise LabError(f"recipe: quantised is for task `chat`, not for {self.task!r}; leave it out")
         if self.shard and (self.task != "chat" or self.optimiser != "adamw" or self.quantised != "none"):
             raise LabError("recipe: shard is for task `chat` with optimiser `adamw` and a base that is not quantised")
-        if self.teacher and self.task != "chat":
-            raise LabError(f"recipe: a teacher is for task `chat`, not for {self.task!r}; leave it out")
+        if self.teacher and (self.task == "embed" or self.objective != "cross_entropy"):
+            raise LabError("recipe: a teacher is for heads and answers that learn by cross_entropy; leave it out")
+        if self.teacher and (self.label_smoothing or self.focal_gamma or self.class_weights != "none"):
+            raise LabError("recipe: a teacher's probabilities stand beside the plain cross-entropy; leave label_smoothing, focal_gamma and "
+                           "class_weights out")
 
 
 def check(recipe: Any) -> None:

@@ -190,7 +190,8 @@ def _attend(module, query, key, value, attention_mask, scaling, dropout=0.0, sli
     query = query[0] * scaling
     found = []
     for layout in labkit_layouts:
-        found += _attend_group(layout, *(part[:, layout.start : layout.end] for part in (query, key[0], value[0])), dropout, sliding_window)
+        attend = _attend_on_gpu if query.is_cuda else _attend_group
+        found += attend(layout, *(part[:, layout.start : layout.end] for part in (query, key[0], value[0])), dropout, sliding_window)
     if filled := query.shape[1] - layout.end:
         found.append(query.new_zeros(filled, query.shape[0] * query.shape[2]))
     return torch.cat(found).view(1, -1, *query.shape[::2]), None
@@ -230,6 +231,36 @@ def _attend_group(layout: _Layout, query, key, value, dropout: float, window: in
         out = out + (weights[..., :start].reshape(heads, -1, start) @ start_value).view(out.shape)
     out = out.view(heads, rows, group, widest, size).permute(1, 3, 0, 2, 4)
     return [*found, layout.pack(out.reshape(rows * widest, -1))]
+
+
+def _attend_on_gpu(layout: _Layout, query, key, value, dropout: float, window: int | None) -> "list[torch.Tensor]":
+    """The same by PyTorch's attention, which keeps no scores: by FlashAttention where that can be, for rows look at all before them and
+    need no mask. The prefix's keys stand once a row, and padding is multiplied too: both cost a GPU little."""
+    import torch
+    from torch.nn.attention.bias import causal_lower_right
+
+    (heads, _, size), start, rows, widest = key.shape, layout.prefix, layout.rows, layout.widest
+    group = query.shape[0] // heads
+    found = []
+
+    def attended(query, key, value):
+        behind = key.shape[2] - query.shape[2]
+        if window:
+            seen = _mask(query.shape[2], key.shape[2], behind, window, query.dtype, query.device) == 0
+        else:
+            seen = causal_lower_right(query.shape[2], key.shape[2])
+        key, value = (part.repeat_interleave(group, 1) if group > 1 else part for part in (key, value))
+        out = torch.nn.functional.scaled_dot_product_attention(query, key, value, seen, dropout, scale=1.0)
+        return out.transpose(1, 2).reshape(-1, heads * group * size)
+
+    if start:
+        found.append(attended(*(part[None, :, :start] for part in (query, key, value))))
+    own = [layout.pad(part[:, start:].transpose(0, 1).flatten(1)).view(rows, widest, -1, size).transpose(1, 2)
+           for part in (query, key, value)]
+    if start:
+        own[1:] = [torch.cat([part[None, :, :start].expand(rows, -1, -1, -1), each], 2)
+                   for part, each in zip((key, value), own[1:], strict=True)]
+    return [*found, layout.pack(attended(*own))]
 
 
 @functools.lru_cache(maxsize=8)  # all layers of a pass ask for the same few

@@ -85,7 +85,10 @@ def load(recipe: Recipe, base: BaseModel, tokenizer, dtype: "torch.dtype", devic
     """
     if not recipe.teacher:
         return None
-    teacher, learned = _found(recipe.teacher)
+    run, teacher = found(recipe.teacher)
+    if run and not run.writes():
+        raise LabError(f"recipe: teacher {recipe.teacher!r} is an encoder's run, which writes nothing; choose a chat run")
+    learned = run.learned_folder if run else None
     _check_tokens(recipe.teacher, teacher, base, tokenizer)
     return Teacher(_model(recipe.teacher, teacher, learned, dtype).to(device).eval(), recipe)
 
@@ -152,16 +155,18 @@ def _function() -> "type[torch.autograd.Function]":
     return Distilled
 
 
-def _found(name: str) -> "tuple[BaseModel, Path | None]":
-    """The teacher's base, and where what it learned lies if it is a run."""
+def found(name: str) -> tuple[runs.Run | None, BaseModel]:
+    """The run that is called so, and its base; or None, and the base model of this name.
+
+    Raises:
+        LabError: there is neither, the run is damaged, or another base is here now.
+    """
     run = {run.key: run for run in runs.catalogue()}.get(name)
     if run is None:
         try:
-            return models.resolve(name), None
+            return None, models.resolve(name)
         except LabError as error:
             raise LabError(f"recipe: teacher {name!r} is neither a run (SCENARIO/NAME) nor a base model here: {error}") from None
-    if not run.writes():
-        raise LabError(f"recipe: teacher {name!r} is an encoder's run, which writes nothing; choose a chat run")
     problems = runs.verify(run)
     if problems:
         raise LabError(f"recipe: teacher {name!r} is damaged ({'; '.join(problems)}); train it anew")
@@ -170,7 +175,7 @@ def _found(name: str) -> "tuple[BaseModel, Path | None]":
     if base.sha256 != told["sha256"]:
         raise LabError(f"recipe: teacher {name!r} was trained on {base.name} {files.short(told['sha256'])}, but "
                        f"{files.short(base.sha256)} is here now; train it anew")
-    return base, run.learned_folder
+    return run, base
 
 
 def _check_tokens(name: str, teacher: BaseModel, student: BaseModel, tokenizer) -> None:

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
 from labkit.errors import LabError
-from labkit.training import methods
+from labkit.training import liger, methods, shared_prefix
 from labkit.training.objective import token_losses
 from labkit.training.recipe import Recipe
 from labkit.training.shared_prefix import Rows
@@ -73,6 +73,24 @@ def test_loss_and_gradients_equal_the_full_models(config, layers, shared):
             assert torch.allclose(left.grad, right.grad, atol=1e-5), name
             compared += 1
     assert compared == layers * 7 * 2
+
+
+@pytest.mark.parametrize("window", [None, 9])
+@pytest.mark.parametrize(("heads", "prefix"), [(4, 0), (4, 13), (2, 13)])
+def test_a_gpus_attention_is_the_same_there_and_back(heads, prefix, window):
+    torch.manual_seed(0)
+    layout = shared_prefix._Layout(0, prefix, [5, 11, 8], torch.device("cpu"))
+    parts = [torch.randn(count, layout.end, 16, dtype=torch.float64, requires_grad=True) for count in (4, heads, heads)]
+    found = []
+    for attend in (shared_prefix._attend_group, shared_prefix._attend_on_gpu):
+        for part in parts:
+            part.grad = None
+        out = torch.cat(attend(layout, *parts, 0.0, window))
+        (out * torch.arange(out.numel()).view(out.shape).cos()).sum().backward()
+        found.append([out.detach(), *(part.grad for part in parts)])
+    assert found[0][0].shape == (layout.end, 64)
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, atol=1e-9)
 
 
 @pytest.mark.parametrize("config", SHAPES, ids=lambda config: config.model_type)
@@ -168,3 +186,48 @@ def test_a_model_that_treats_its_inputs_specially_is_refused():
     decoder.__class__ = Scaled
     with pytest.raises(LabError, match="would not be exact"):
         check_exact(model, split(model, 2), scores(model, torch.arange(1, 12)), torch.arange(1, 12))
+
+
+def test_ligers_modules_stay_in_place_beside_adapted_maps(monkeypatch):
+    """A stand-in that computes as the model does, and counts: the package's own kernels need a GPU."""
+    import sys
+    import types
+
+    import transformers.utils
+    from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
+
+    seen, asked = [], {}
+
+    def in_place(model, **which):
+        asked.update(which)
+        for module in model.modules():
+            if isinstance(module, LlamaMLP | LlamaRMSNorm):
+                forward = type(module).forward
+                module.forward = lambda states, module=module, forward=forward: seen.append(type(module)) or forward(module, states)
+
+    package = types.ModuleType("liger_kernel.transformers")
+    package._apply_liger_kernel_to_instance = in_place
+    monkeypatch.setitem(sys.modules, "liger_kernel", types.ModuleType("liger_kernel"))
+    monkeypatch.setitem(sys.modules, "liger_kernel.transformers", package)
+    for where in (transformers.utils, __import__("transformers.integrations.liger", fromlist=["x"])):
+        monkeypatch.setattr(where, "is_liger_kernel_available", lambda: True)
+    tokens, found = torch.arange(1, 30), []
+    recipe = Recipe(scenario="x", rank=4, layers=3)
+    for device in ("cpu", "cuda:0"):
+        model = model_of(SHAPES[0])
+        liger.apply(model, device)
+        model = methods.apply(model, recipe, 2)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.05, generator=torch.Generator().manual_seed(len(name)))
+            elif "lora_A" in name:
+                torch.nn.init.normal_(parameter, std=0.05, generator=torch.Generator().manual_seed(len(name) + 1))
+        seen.clear()
+        parts = split(model.get_base_model(), 2)
+        states = parts.finish([Rows(parts.enter(tokens, [29]), [29])])[0]
+        (states * torch.arange(states.numel()).view(states.shape).cos()).sum().backward()
+        found.append([states.detach(), *(parameter.grad for parameter in model.parameters() if parameter.requires_grad)])
+    assert asked == {"rope": False, "cross_entropy": False, "fused_linear_cross_entropy": False}
+    assert seen.count(LlamaMLP) == 5 and seen.count(LlamaRMSNorm) == 11
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)

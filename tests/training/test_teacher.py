@@ -188,7 +188,7 @@ def test_a_teacher_that_is_not_there_or_does_not_fit_is_refused(tiny_base, wider
             teacher.load(recipe_of(tiny_base, teacher=name), base, tokenizer, torch.float32, "cpu")
 
 
-@pytest.mark.parametrize(("changes", "said"), [({"task": "classify"}, "teacher is for task `chat`"), ({"teacher_weight": 0.0}, "above 0"),
+@pytest.mark.parametrize(("changes", "said"), [({"task": "embed"}, "learn by cross_entropy"), ({"teacher_weight": 0.0}, "above 0"),
                                                ({"teacher_weight": 1.5}, "at most 1"), ({"teacher_temperature": 0.0}, "above 0")])
 def test_settings_of_a_teacher_are_checked(changes, said):
     with pytest.raises(LabError, match=said):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from labkit.errors import LabError
-from labkit.training import methods
+from labkit.training import methods, teacher_heads
 from labkit.training.objectives import Losses, contrastive, cross_entropy, multitask, pairing
 from labkit.training.objectives.caching import cached_gradients
 from labkit.training.recipe import Recipe
@@ -72,8 +72,13 @@ class HeadLosses:
         for name, head in self.heads.items():
             places = [place for place, example in enumerate(examples) if name in example.targets]
             if places:
-                chosen = [examples[place] for place in places]
-                found[name] = self._losses(head, outputs[name][places], chosen).values.sum()
+                chosen, scores = [examples[place] for place in places], outputs[name][places]
+                if head.kind == "span":
+                    scores = _within(scores, chosen)
+                losses = self._losses(head, scores, chosen)
+                if chosen[0].soft:
+                    losses = teacher_heads.mixed(self.recipe, head, losses, scores, chosen)
+                found[name] = losses.values.sum()
         return found
 
     def _losses(self, head: Head, scores: "torch.Tensor", examples: Sequence[Example]) -> Losses:
@@ -91,10 +96,7 @@ class HeadLosses:
             padded = [list(tags) + [cross_entropy.IGNORED] * (longest - len(tags)) for tags in targets]
             return cross_entropy.cross_entropy(scores, tensor(padded, torch.int64), **softened)
         if head.kind == "span":
-            lengths = tensor([len(example.tokens) for example in examples], torch.int64)
-            outside = torch.arange(scores.shape[1], device=scores.device) >= lengths[:, None]
-            places = scores.float().masked_fill(outside[..., None], torch.finfo(torch.float32).min).transpose(1, 2)  # (texts, 2, tokens)
-            return cross_entropy.cross_entropy(places, tensor(targets, torch.int64))
+            return cross_entropy.cross_entropy(scores.transpose(1, 2), tensor(targets, torch.int64))  # (texts, 2, tokens)
         known = self.class_weights.get(head.name)
         balance = None if known is None else known.to(scores.device)
         return cross_entropy.cross_entropy(scores, tensor(targets, torch.int64), class_weights=balance, **softened)
@@ -264,6 +266,15 @@ class HeadLosses:
                 totals[name] += value.item()
         means = [totals[name] / weight for name, weight in weights.items() if weight]
         return sum(means) if means else None
+
+
+def _within(scores: "torch.Tensor", examples: Sequence[Example]) -> "torch.Tensor":
+    """A span's scores, float32 (texts, tokens, 2), with the lowest number on what is padding."""
+    import torch
+
+    lengths = torch.tensor([len(example.tokens) for example in examples], device=scores.device)
+    outside = torch.arange(scores.shape[1], device=scores.device) >= lengths[:, None]
+    return scores.float().masked_fill(outside[..., None], torch.finfo(torch.float32).min)
 
 
 def shared_parameters(model: "torch.nn.Module") -> "list[torch.nn.Parameter]":

@@ -48,6 +48,7 @@ class Example:
         others: further texts that belong to it (embeddings): the positive, then negatives.
         extra: what the task needs to find its way back (offsets, words).
         group: always 0; batches are formed within a group.
+        soft: by head what a teacher gives for it (`Outputs` of this example), where there is one.
     """
 
     tokens: tuple[int, ...]
@@ -57,6 +58,7 @@ class Example:
     others: tuple[tuple[int, ...], ...] = ()
     extra: Any = None
     group: int = 0
+    soft: "dict[str, np.ndarray] | None" = None
 
 
 # head -> for each example float32 (outputs,), by token (tokens, outputs); "" -> the embeddings (hidden,)

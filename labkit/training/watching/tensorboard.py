@@ -14,7 +14,7 @@ from labkit.training.watching import trackers
 _FLUSH_SECONDS = 2.0
 _TAGS = {"loss": "loss/training", "validation_loss": "loss/validation", "learning_rate": "steps/learning_rate",
          "gradient_norm": "steps/gradient_norm", "tokens_per_second": "speed/tokens_per_second", "seconds": "speed/seconds",
-         "memory_gb": "speed/memory_gb", "epoch": "steps/epoch", "tokens": "speed/tokens"}
+         "memory_gb": "speed/memory_gb", "gpu_memory_gb": "speed/gpu_memory_gb", "epoch": "steps/epoch", "tokens": "speed/tokens"}
 
 
 class TensorBoard:

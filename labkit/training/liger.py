@@ -1,0 +1,28 @@
+"""Liger's kernels (https://github.com/linkedin/Liger-Kernel) for a decoder on a GPU, where the package `liger-kernel` is installed: norms
+and gated activations in one pass over memory each.
+
+Its losses are left out, since scores are made for answer tokens only here (`objective`); and its rotary embedding, which would be put in
+place for all models of the process.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def usable(device: str) -> bool:
+    """Whether models on this device can have them."""
+    from transformers.utils import is_liger_kernel_available
+
+    return device.startswith("cuda") and is_liger_kernel_available()
+
+
+def apply(model: "torch.nn.Module", device: str) -> None:
+    """Put them into a transformers model in place; nothing happens without a GPU, without the package, or for a kind of model that it does
+    not know."""
+    if not usable(device):
+        return
+    from transformers.integrations.liger import apply_liger_kernel
+
+    apply_liger_kernel(model, {"rope": False, "cross_entropy": False, "fused_linear_cross_entropy": False})
