@@ -82,7 +82,7 @@ class Run:
         path = self.folder / "metrics.jsonl"
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+        return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
     def evaluation(self) -> dict[str, Any] | None:
         """What the evaluation found, or None where there was none yet."""

@@ -63,10 +63,11 @@ class Loop:
                                            beta2=recipe.beta2, weight_decay=recipe.weight_decay, momentum=recipe.momentum)
         self._averages = Averages(self.learner.masters, recipe.ema) if recipe.ema else None
         self._stopping = EarlyStopping(recipe.patience, mode=mode_of(recipe.monitor))
-        self._ending = Ending(recipe)
         done = checkpoint.load(self.folder, self.learner.masters, self._optimiser, self._averages, self._stopping)
         self.learner.push()
-        self._spent = metrics_file.rewind(self.folder / "metrics.jsonl", done) if self.world.is_first else 0.0
+        rows = self.world.agreed(metrics_file.rewind(self.folder / "metrics.jsonl", done) if self.world.is_first else None)
+        self._spent = rows[-1]["seconds"] if rows else 0.0
+        self._ending = Ending(recipe, [row["loss"] for row in rows])
         self._began = time.perf_counter()
         finished = self._steps(done)
         if finished:

@@ -12,17 +12,17 @@ from labkit.errors import LabError
 Write = Callable[[dict[str, Any]], None]
 
 
-def rewind(path: Path, step: int) -> float:
-    """Drop the rows after `step` (a killed training wrote them after its last checkpoint); gives the seconds spent until then."""
+def rewind(path: Path, step: int) -> list[dict[str, Any]]:
+    """Drop the rows after `step` (a killed training wrote them after its last checkpoint); gives those that are left."""
     rows = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8").split("\n"):
-            with contextlib.suppress(ValueError):  # the last line may be half written
+        for line in path.read_bytes().split(b"\n"):
+            with contextlib.suppress(ValueError):  # the last line may be half written, and end within a character
                 row = json.loads(line)
                 if row["step"] <= step:
                     rows.append(row)
     files.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return rows[-1]["seconds"] if rows else 0.0
+    return rows
 
 
 @contextlib.contextmanager

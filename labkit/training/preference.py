@@ -87,6 +87,8 @@ class _Training:
         self.start = self._checked_start()
         self.base = self._base()
         self.tokenizer = AutoTokenizer.from_pretrained(self.base.folder)
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
         kept, self.too_long = fitting(self.pairs, self.tokenizer, self.recipe.max_tokens)
         self.learned, self.measured = held_out(kept, self.recipe.held_out, self.recipe.seed)
         for line in preference_pairs.told(self.learned, self.measured, self.too_long, self.recipe.max_tokens) if self.say else ():
@@ -94,10 +96,10 @@ class _Training:
         self._begin_folder()
         done = checkpoint.last_step(self.run.folder)
         metrics = self.run.folder / "metrics.jsonl"
-        spent = metrics_file.rewind(metrics, done)
+        before = metrics_file.rewind(metrics, done)
         with _without_bars(), metrics_file.appending(metrics) as write:
             _, steps = preference_trl.steps_of(self.recipe, len(self.learned))
-            rows = Rows(self.recipe, write, self.on_step, self.control, steps, done, spent)
+            rows = Rows(self.recipe, write, self.on_step, self.control, steps, done, before)
             model = self._learn(rows)
             rows.write_held()
         if rows.step == rows.steps:
@@ -131,7 +133,9 @@ class _Training:
     def _begin_folder(self) -> None:
         folder = self.run.folder
         start = self.start.manifest()["adapter"]["sha256"] if self.start else ""
-        checkpoint.begin(folder, {"recipe": files.canonical_json(dataclasses.asdict(self.recipe)), "data": fingerprint(self.pairs),
+        settings = dataclasses.asdict(self.recipe)
+        settings.pop("micro_pairs")  # which only divides a step: it may be lowered where memory does not suffice
+        checkpoint.begin(folder, {"recipe": files.canonical_json(settings), "data": fingerprint(self.pairs),
                                   "base": self.base.sha256, "start": start})
         recipe = self.recipe.as_recipe()
         if self.start:
@@ -152,12 +156,12 @@ class _Training:
 
         recipe = self.recipe
         at_once = recipe.micro_pairs or recipe.batch_size
-        data = lambda pairs: preference_pairs.dataset(pairs, recipe.method, self.tokenizer, recipe.seed)  # noqa: E731
-        measured = data(self.measured) if self.measured else None
+        learned = preference_pairs.dataset(self.learned, recipe.method, self.tokenizer, recipe.seed)
+        measured = preference_pairs.dataset(self.measured, recipe.method, self.tokenizer) if self.measured else None
         while True:
             torch.manual_seed(recipe.seed)  # of a new adapter's matrices
-            trainer = preference_trl.build(recipe, self._model(), self.tokenizer, data(self.learned), measured, len(self.learned), at_once,
-                                           rows, self.run.folder, self.run.key)
+            trainer = preference_trl.build(recipe, self._model(), self.tokenizer, learned, measured, len(self.learned), at_once, rows,
+                                           self.run.folder, self.run.key)
             try:
                 preference_trl.run(trainer, rows.step, rows.steps)
                 return trainer.model

@@ -94,8 +94,13 @@ def told(learned: list[Pair], measured: list[Pair], too_long: Mapping[str, int],
     return [*lines, f"{len(learned):,} pairs are learned from, {len(measured):,} are held out to measure"]
 
 
-def dataset(pairs: list[Pair], method: str, tokenizer: "PreTrainedTokenizerBase", seed: int) -> "Dataset":
-    """The pairs as TRL's trainer of this method takes them."""
+def dataset(pairs: list[Pair], method: str, tokenizer: "PreTrainedTokenizerBase", seed: int | None = None) -> "Dataset":
+    """The pairs as TRL's trainer of this method takes them.
+
+    Args:
+        seed: of KTO's order; None: each good answer stands beside the bad one of the next pair, so that parts of an even size have as many
+            of both, and what is measured over them does not depend on the size.
+    """
     from datasets import Dataset
 
     if method == "orpo":  # as texts: TRL would write a second end behind the template's line break
@@ -103,9 +108,13 @@ def dataset(pairs: list[Pair], method: str, tokenizer: "PreTrainedTokenizerBase"
     if method == "dpo":
         return Dataset.from_list([{"prompt": pair.messages, "chosen": pair.with_answer(pair.chosen)[-1:],
                                    "rejected": pair.with_answer(pair.rejected)[-1:]} for pair in pairs])
-    rows = [{"prompt": pair.messages, "completion": pair.with_answer(answer)[-1:], "label": good}
-            for pair in pairs for answer, good in ((pair.chosen, True), (pair.rejected, False))]
-    random.Random(seed).shuffle(rows)  # TRL keeps their order, and pairs each prompt with its neighbour's answer
+    # TRL keeps their order, and pairs each prompt with its neighbour's answer
+    row = lambda pair, answer, good: {"prompt": pair.messages, "completion": pair.with_answer(answer)[-1:], "label": good}  # noqa: E731
+    others = pairs if seed is not None else pairs[1:] + pairs[:1]
+    rows = [each for pair, other in zip(pairs, others, strict=True)
+            for each in (row(pair, pair.chosen, True), row(other, other.rejected, False))]
+    if seed is not None:
+        random.Random(seed).shuffle(rows)
     return Dataset.from_list(rows)
 
 

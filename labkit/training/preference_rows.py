@@ -5,7 +5,7 @@ TRL's trainer calls it as transformers' callback; which trainer, model and pairs
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,15 +30,18 @@ _ROW = {"loss": "loss", "learning_rate": "learning_rate", "grad_norm": "gradient
 class Rows:
     """The rows of one training, and what each step is measured by.
 
+    Args:
+        before: the rows of the steps until `done`, of a training that goes on.
+
     Attributes:
         step: the last step that is done, of `steps`.
     """
 
     def __init__(self, recipe: PreferenceRecipe, write: Write, on_step: OnStep | None, control: Control, steps: int, done: int,
-                 spent: float) -> None:
+                 before: Sequence[Mapping[str, Any]] = ()) -> None:
         self.control, self.steps, self.step = control, steps, done
-        self._write, self._on_step, self._spent = write, on_step, spent
-        self._ending = Ending(recipe)
+        self._write, self._on_step, self._spent = write, on_step, before[-1]["seconds"] if before else 0.0
+        self._ending = Ending(recipe, [row["loss"] for row in before])
         self._held: dict[str, Any] | None = None
         self._began = time.perf_counter()
         self.restart()

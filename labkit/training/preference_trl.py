@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit import files
+from labkit import files, process
 from labkit.errors import LabError
 from labkit.training import checkpoint, methods
 from labkit.training.precision import best_precision
@@ -49,9 +49,13 @@ def build(recipe: PreferenceRecipe, model: "PreTrainedModel", tokenizer: "PreTra
     with warnings.catch_warnings():
         # TRL and PEFT use the old name.
         warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
-        arguments = config(**_arguments(recipe, at_once), output_dir=str(folder / "checkpoint"), eval_steps=a_pass,
+        arguments = config(**_arguments(recipe, at_once), output_dir=str(folder / "checkpoint"), eval_steps=a_pass, max_steps=steps,
                            eval_strategy="no" if measured is None else "steps", warmup_steps=round(recipe.warmup * steps))
-        trainer = _kept(kind, rows, folder, key)(
+        _ = arguments.device
+        arguments._n_gpu = min(1, arguments.n_gpu)  # DPO's and KTO's trainers refuse several, ORPO's would divide each part
+        if measured is not None:
+            arguments.per_device_eval_batch_size = _equal_parts(len(measured), arguments.per_device_eval_batch_size, recipe.method)
+        trainer = _kept(kind, recipe.method, rows, folder, key)(
             model=model, args=arguments, train_dataset=learned, eval_dataset=measured, processing_class=tokenizer,
             peft_config=None if hasattr(model, "peft_config") else _lora(model, recipe),
             callbacks=[callback(rows, folder, key, measured is not None)])
@@ -80,7 +84,15 @@ def run(trainer: "Trainer", done: int, steps: int) -> None:
         trainer.train()
 
 
-def _kept(kind: type, rows: Rows, folder: Path, key: str) -> type:
+def _equal_parts(count: int, most: int, method: str) -> int:
+    """How many of `count` held-out rows go through the model at once, `most` or fewer, so that all parts are equal: TRL's trainers report
+    the mean of their parts' means. KTO's rows are answers, two a pair, and its divergence is taken over those of a part."""
+    each = 2 if method == "kto" else 1
+    pairs = count // each
+    return each * max(part for part in range(1, max(1, min(pairs, most // each)) + 1) if pairs % part == 0)
+
+
+def _kept(kind: type, method: str, rows: Rows, folder: Path, key: str) -> type:
     """TRL's trainer `kind` with the lab's checkpoint, and with parts for which memory does not suffice told apart."""
     import torch
 
@@ -100,13 +112,23 @@ def _kept(kind: type, rows: Rows, folder: Path, key: str) -> type:
             raise NoMemoryError  # outside of `except`, whose error holds all tensors of the part
 
         def evaluate(self, *arguments, **more):
-            try:
-                return super().evaluate(*arguments, **more)
-            except (MemoryError, RuntimeError) as error:
-                if not memory.is_out_of_memory(error):
-                    raise
-                raise LabError(f"run {key}: memory does not suffice to measure after step {self.state.global_step}; lower micro_pairs "
-                               "or max_tokens") from None
+            while True:
+                try:
+                    return super().evaluate(*arguments, **more)
+                except (MemoryError, RuntimeError) as error:
+                    if not memory.is_out_of_memory(error):
+                        raise
+                for name in ("_metrics", "_stored_metrics"):  # what the parts before said
+                    getattr(self, name, {}).get("eval", {}).clear()
+                at_once = self.args.per_device_eval_batch_size
+                fewer = _equal_parts(len(self.eval_dataset), at_once // 2, method)
+                if fewer >= at_once:
+                    self._save_checkpoint(None, None)
+                    rows.write_held()
+                    raise LabError(f"run {key}: memory does not suffice to measure a single pair after step {self.state.global_step}; "
+                                   "lower max_tokens or layers, or leave out none for measuring (held_out = 0)")
+                self.args.per_device_eval_batch_size = fewer
+                process.release_memory()
 
         def put_back(self):
             return checkpoint.load(folder, learning(self.model), bare(self.optimizer))
@@ -140,7 +162,7 @@ def _arguments(recipe: PreferenceRecipe, at_once: int) -> dict[str, Any]:
     found = {
         "per_device_train_batch_size": rows_at_once, "per_device_eval_batch_size": rows_at_once,
         "gradient_accumulation_steps": recipe.batch_size // at_once, "num_train_epochs": recipe.epochs,
-        "max_steps": recipe.max_steps or -1, "learning_rate": recipe.learning_rate, "weight_decay": recipe.weight_decay,
+        "learning_rate": recipe.learning_rate, "weight_decay": recipe.weight_decay,
         "max_grad_norm": recipe.clip, "beta": recipe.beta, "dataloader_pin_memory": gpu,
         "lr_scheduler_type": "constant_with_warmup" if recipe.schedule == "constant" else recipe.schedule,
         "max_length": recipe.max_tokens, "seed": recipe.seed, "data_seed": recipe.seed, "use_cpu": not gpu,

@@ -178,6 +178,12 @@ def found(name: str) -> tuple[runs.Run | None, BaseModel]:
     return run, base
 
 
+def told(name: str) -> dict[str, str]:
+    """The teacher as a manifest names it: what it is called, and the sha256 of its weights."""
+    run, base = found(name)
+    return {"name": name, "sha256": run.weights_sha256() if run else base.sha256}
+
+
 def _check_tokens(name: str, teacher: BaseModel, student: BaseModel, tokenizer) -> None:
     from transformers import AutoTokenizer
 

@@ -17,6 +17,7 @@ from labkit.runs import Run
 from labkit.scenarios import Scenario
 from labkit.training import chat_data, checkpoint, manifest, world
 from labkit.training import recipe as recipes
+from labkit.training import teacher as teachers
 from labkit.training.control import Control
 from labkit.training.learner import Learner
 from labkit.training.loop import Loop, OnStep
@@ -85,11 +86,13 @@ def _train(recipe: Recipe, fingerprint: str, make: Callable[[models.BaseModel], 
         base = models.resolve(recipe.base)
         torch.manual_seed(recipe.seed)
         learner, described = make(base)
+        if recipe.teacher:
+            described = {**described, "teacher": teachers.told(recipe.teacher)}
         if say and together.is_first:
             for line in of_data.warnings(learner):
                 say(line)
         if together.is_first:
-            _begin(run, recipe, fingerprint, base.sha256)
+            _begin(run, recipe, fingerprint, base.sha256, described.get("teacher"))
             if scenario:
                 scenarios.write(scenario, run.folder / "scenario.toml")
         began = time.perf_counter()
@@ -139,7 +142,10 @@ def chat_learner(recipe: Recipe, base: models.BaseModel, data: chat_data.ChatDat
     return PlainChat(recipe, base, data)
 
 
-def _begin(run: Run, recipe: Recipe, fingerprint: str, base_sha256: str) -> None:
-    """Write the recipe; throw away what an earlier, unfinished training of another recipe or data left."""
-    checkpoint.begin(run.folder, {"recipe": files.canonical_json(recipes.plain(recipe)), "data": fingerprint, "base": base_sha256})
+def _begin(run: Run, recipe: Recipe, fingerprint: str, base_sha256: str, teacher: dict[str, str] | None) -> None:
+    """Write the recipe; throw away what an earlier, unfinished training of another recipe, data, base or teacher left."""
+    settings = recipes.plain(recipe)
+    settings.pop("micro_tokens")  # which only divides a step: it may be lowered where memory does not suffice
+    checkpoint.begin(run.folder, {"recipe": files.canonical_json(settings), "data": fingerprint, "base": base_sha256,
+                                  **({"teacher": teacher["sha256"]} if teacher else {})})
     recipes.write(recipe, run.folder / "recipe.toml")

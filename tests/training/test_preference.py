@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import math
+import shutil
 import threading
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from labkit import models, runs, scenarios
 from labkit.errors import LabError
@@ -46,6 +48,25 @@ def trained(tiny_base, scenario, tmp_path_factory):
         patch.setenv("LABKIT_RUNS", str(tmp_path_factory.mktemp("runs")))
         return {method: preference.train(recipe_of(tiny_base, method=method, name=method), pairs(), scenario)
                 for method in preference_recipe.METHODS}
+
+
+def test_more_steps_than_the_epochs_have_change_nothing(tiny_base, scenario, tmp_path, monkeypatch):
+    monkeypatch.setenv("LABKIT_RUNS", str(tmp_path))
+    run = preference.train(recipe_of(tiny_base, epochs=1, max_steps=9, held_out=0.0), pairs(), scenario)
+    assert run.state() == "done" and [row["steps"] for row in run.metrics()] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("method", preference_recipe.METHODS)
+def test_a_base_without_a_token_for_padding_learns_too(method, tiny_base, scenario, tmp_path, monkeypatch):
+    monkeypatch.setenv("LABKIT_RUNS", str(tmp_path / "runs"))
+    bare = tmp_path / "bare"
+    shutil.copytree(tiny_base, bare)
+    told = json.loads((bare / "tokenizer_config.json").read_text())
+    told.pop("pad_token")
+    (bare / "tokenizer_config.json").write_text(json.dumps(told))
+    (bare / "special_tokens_map.json").unlink(missing_ok=True)
+    assert AutoTokenizer.from_pretrained(bare).pad_token is None
+    assert preference.train(recipe_of(str(bare), method=method, max_steps=1), pairs(), scenario).state() == "done"
 
 
 def log_probabilities(model, tokenizer, pair, *, strip=False):

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from labkit import runs, scenarios
 from labkit.errors import LabError
-from labkit.training import preference, preference_recipe
+from labkit.training import preference, preference_recipe, preference_trl
 from labkit.training.control import Control
 from tests.training.test_kill import _FORKED, far, told, with_small_files
 from tests.training.test_preference import pairs, recipe_of
@@ -151,7 +151,7 @@ def test_a_loss_that_runs_away_is_stopped_as_in_ordinary_training(tiny_base, sce
     recipe = recipe_of(tiny_base, epochs=30, learning_rate=1e-6, held_out=0.0)
     with pytest.raises(LabError, match="the loss runs away: .* at its best; stopped at step .* or raise warmup"):
         preference.train(recipe, pairs(), scenario)
-    assert checkpoint_step(run_of(recipe)) == len(run_of(recipe).metrics()) == 19  # the first twenty are 10.5 times the first, on average
+    assert checkpoint_step(run_of(recipe)) == len(run_of(recipe).metrics()) == 22  # then nearly all of twenty lie above the first five
 
 
 # memory
@@ -194,6 +194,51 @@ def test_memory_that_does_not_suffice_for_one_pair_is_an_error_and_leaves_a_chec
     with pytest.raises(LabError, match="memory does not suffice for a single pair at step 2; lower max_tokens"):
         preference.train(recipe_of(tiny_base), pairs(), scenario)
     assert checkpoint_step(run_of(recipe_of(tiny_base))) == 1
+
+
+@pytest.mark.parametrize("method", preference_recipe.METHODS)
+def test_memory_that_does_not_suffice_to_measure_halves_what_is_measured_at_once(method, tiny_base, scenario, monkeypatch):
+    """And the figures are the same however many pairs are measured at once, here 5 and 1 of five."""
+    kind = preference_trl._classes(method)[0]
+    recipe = lambda name: recipe_of(tiny_base, name=name, method=method, held_out=0.5, batch_size=6, micro_pairs=6)  # noqa: E731
+    plain = preference.train(recipe("plain"), pairs(11), scenario)
+    before, seen = kind.prediction_step, []
+
+    def prediction_step(self, model, inputs, *rest, **more):
+        count = self.args.per_device_eval_batch_size // (2 if method == "kto" else 1)
+        seen.append(count)
+        if count > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return before(self, model, inputs, *rest, **more)
+
+    monkeypatch.setattr(kind, "prediction_step", prediction_step)
+    tight = preference.train(recipe("tight"), pairs(11), scenario)
+    assert seen == [5, 1, 1, 1, 1, 1, *[1] * 5]
+    for one, other in zip(plain.metrics(), tight.metrics(), strict=True):
+        if method != "kto":  # whose divergence is taken over what is measured at once
+            assert other["validation_loss"] == pytest.approx(one["validation_loss"], abs=1e-4)
+        for name in ("reward_margin", "chosen_log_probability", "reward_accuracy"):
+            assert other["validation"].get(name) == pytest.approx(one["validation"].get(name), abs=2e-4)
+
+
+def test_memory_that_does_not_suffice_to_measure_one_pair_leaves_the_step_before_it(tiny_base, scenario, monkeypatch):
+    from trl import DPOTrainer
+
+    with monkeypatch.context() as patch:
+        def prediction_step(*_, **__):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        patch.setattr(DPOTrainer, "prediction_step", prediction_step)
+        with pytest.raises(LabError, match="memory does not suffice to measure a single pair after step 3; lower max_tokens"):
+            preference.train(recipe_of(tiny_base), pairs(), scenario)
+    assert checkpoint_step(run_of(recipe_of(tiny_base))) == len(run_of(recipe_of(tiny_base)).metrics()) == 3
+    assert preference.train(recipe_of(tiny_base), pairs(), scenario).state() == "done"
+
+
+def test_parts_may_be_made_smaller_without_beginning_anew(tiny_base, scenario):
+    recipe, rows = recipe_of(tiny_base, held_out=0.0), []
+    stopped_after(2, recipe, scenario)
+    preference.train(dataclasses.replace(recipe, micro_pairs=1), pairs(), scenario, on_step=rows.append)
+    assert rows[0]["step"] == 3
 
 
 # killed, each in a process of its own

@@ -1,6 +1,7 @@
 """An encoder's heads learn from a teacher's by the paper's formula, whatever they predict, and say where they cannot."""
 
 import dataclasses
+import shutil
 
 import pytest
 import torch
@@ -158,6 +159,25 @@ def test_a_taught_training_goes_on_to_the_same_weights(base, wider):
     trainer.train_task(recipe("part"), tiny.data("classify"), on_step=lambda row: row["step"] == 2 and control.stop(), control=control)
     part = trainer.train_task(recipe("part"), tiny.data("classify"))
     assert part.weights_sha256() == whole.weights_sha256()
+
+
+def test_a_manifest_names_the_teacher_and_another_one_of_its_name_begins_anew(base, wider):
+    key = teacher_of(wider, "classify")
+    recipe = recipe_of(base, "classify", epochs=4, batch_size=4, checkpoint_steps=1, teacher=key)
+
+    def until(step):
+        control, rows = Control(), []
+        run = trainer.train_task(recipe, tiny.data("classify"), control=control,
+                                 on_step=lambda row: rows.append(row["step"]) or row["step"] == step and control.stop())
+        return run, rows
+
+    assert until(2)[1] == [1, 2]
+    assert until(3)[1] == [3]
+    shutil.rmtree(runs.find(key).folder)
+    teacher_of(wider, "classify", seed=5)
+    run, rows = until(100)
+    assert rows == list(range(1, 9))
+    assert run.manifest()["data"]["teacher"] == {"name": key, "sha256": runs.find(key).weights_sha256()}
 
 
 def test_a_teacher_that_does_not_fit_is_refused(base, wider, tmp_path):

@@ -1,8 +1,9 @@
 """What must end a training: a loss or a gradient that is no number, or a loss that runs away. (What only looks wrong is `diagnosis`'s.)"""
 
 import math
+import statistics
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ if TYPE_CHECKING:
     import torch
 
 _RECENT = 20        # steps over which a loss that runs away is judged
-_RUNAWAY = 3.0      # how many times the best such mean the latest may be
+_FIRST = 5          # steps that it is compared with until there are so many
+_EDGE = 3           # how many of a window's losses may lie apart from the rest, at either end
+_RUNAWAY = 3.0      # how many times the best such median the latest may be
 _NEAR_ZERO = 1.0    # and by how much it must be above it: losses near 0 double easily
 
 
@@ -25,14 +28,20 @@ class End:
 class Ending:
     """Judges each step between its gradient and the optimiser's.
 
+    A loss runs away where the median of the last 20 is 3 times that of the calmest 20 before them, and 1 nat above it, and nearly all of
+    them lie above nearly all of the calmest: losses of single batches jump up and down, by far more where few records make one.
+
     Args:
         recipe: has the learning_rate, clip and warmup that the advice names.
+        before: the losses of the steps that were taken already, of a training that goes on.
     """
 
-    def __init__(self, recipe: Any) -> None:
+    def __init__(self, recipe: Any, before: Iterable[float] = ()) -> None:
         self._recipe = recipe
         self._recent: deque[float] = deque(maxlen=_RECENT)
-        self._calmest = math.inf
+        self._calm, self._calm_top = math.inf, math.inf  # the lowest median of a window so far, and what most of that window lies below
+        for loss in before:
+            self._runs_away(loss)
 
     def see(self, step: int, loss: float, norm: float, weights: "Mapping[str, torch.Tensor]", batch: Callable[[], str]) -> End | None:
         """Why step `step`, counted from 1, must be the last; None where it need not.
@@ -45,17 +54,24 @@ class Ending:
         """
         if not (math.isfinite(loss) and math.isfinite(norm)):
             return self._no_number(step, loss, weights, batch)
-        self._recent.append(loss)
-        self._calmest = loss if math.isinf(self._calmest) else self._calmest
-        if len(self._recent) < _RECENT:
+        if not self._runs_away(loss):
             return None
-        mean = sum(self._recent) / _RECENT
-        self._calmest = min(self._calmest, mean)
-        if mean <= _RUNAWAY * self._calmest or mean <= self._calmest + _NEAR_ZERO:
-            return None
-        return End(f"the loss runs away: {mean:.3g} on average over the last {_RECENT} steps, {self._calmest:.3g} at its best; stopped at "
+        median = statistics.median(self._recent)
+        return End(f"the loss runs away: {median:.3g} in the midst of the last {_RECENT} steps, {self._calm:.3g} at its best; stopped at "
                    f"step {step}. Lower learning_rate ({self._recipe.learning_rate:g}), or raise warmup ({self._recipe.warmup:g}); the "
                    "state before this step is kept", True)
+
+    def _runs_away(self, loss: float) -> bool:
+        self._recent.append(loss)
+        ordered = sorted(self._recent)
+        median = statistics.median(ordered)
+        if len(ordered) == _FIRST and math.isinf(self._calm):
+            self._calm, self._calm_top = median, ordered[-1]
+        if len(ordered) < _RECENT:
+            return False
+        if median < self._calm:
+            self._calm, self._calm_top = median, ordered[-_EDGE]
+        return median > max(_RUNAWAY * self._calm, self._calm + _NEAR_ZERO) and ordered[_EDGE - 1] > self._calm_top
 
     def _no_number(self, step: int, loss: float, weights: "Mapping[str, torch.Tensor]", batch: Callable[[], str]) -> End:
         import torch
