@@ -13,7 +13,6 @@ from labkit.training.control import Control
 from labkit.training.tasks import of_data, passes
 from labkit.training.tasks.task import Head
 from labkit.training.world import World
-from tests.conftest import save_tiny
 from tests.training.tasks import tiny
 
 KINDS = ("classify", "pairs", "multi_label", "regress", "tag", "span")
@@ -180,14 +179,14 @@ def test_a_manifest_names_the_teacher_and_another_one_of_its_name_begins_anew(ba
     assert run.manifest()["data"]["teacher"] == {"name": key, "sha256": runs.find(key).weights_sha256()}
 
 
-def test_a_teacher_that_does_not_fit_is_refused(base, wider, tmp_path):
+def test_a_teacher_that_does_not_fit_is_refused(base, tiny_base):
     wrong = teacher_of(base, "tag")
     with pytest.raises(LabError, match="no head 'label'"):
         taught(base, "classify", wrong)
     with pytest.raises(LabError, match="neither a run"):
         taught(base, "classify", "no/thing")
     with pytest.raises(LabError, match="has no heads"):
-        taught(base, "classify", save_tiny(tmp_path / "llama"))
+        taught(base, "classify", tiny_base)
     for changes, said in (({"objective": "supervised_contrastive"}, "by cross_entropy"), ({"task": "embed"}, "by cross_entropy"),
                           ({"label_smoothing": 0.1}, "leave label_smoothing"), ({"class_weights": "balanced"}, "leave label_smoothing")):
         with pytest.raises(LabError, match=said):
