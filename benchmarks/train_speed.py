@@ -18,12 +18,9 @@ speed and memory do.
 """
 
 import argparse
-import atexit
 import json
 import os
 import random
-import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -80,6 +77,7 @@ def one(side: str, rows: int, seed: int, settings: dict, epochs: int = EPOCHS) -
 
     from labkit import models, records
     from labkit.training.examples import encode
+    from labkit.training.watching import memory
 
     torch.set_num_threads(os.cpu_count())
     data, scenario = load(rows, seed)
@@ -89,20 +87,11 @@ def one(side: str, rows: int, seed: int, settings: dict, epochs: int = EPOCHS) -
     test = encode(records.in_split(data, "test"), scenario, tokenizer, 1024)
     with tempfile.TemporaryDirectory() as work:
         seconds, model = (_labkit if side == "labkit" else _trl)(work, data, scenario, base, tokenizer, seed, settings, epochs)
-        peak = peak_gb()
+        peak = (memory.device_gb() or (0.0, memory.peak_gb()))[1]
         loss = held_out_loss(model.float(), test)
     tokens = train.tokens * epochs
     return {"tokens_per_s": tokens / seconds, "seconds": seconds, "heldout_loss": loss, "tokens": tokens, "peak_gb": peak,
             "settings": settings}
-
-
-def peak_gb() -> float:
-    """The most memory this process has held, in GB: the GPU's where there is one."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_reserved() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def device_name() -> str:
@@ -184,6 +173,7 @@ def matmul_share(rows: int, seed: int) -> dict:
     from labkit.training import chat_data, precision
     from labkit.training.chat import CachedChat
     from labkit.training.recipe import Recipe
+    from labkit.training.watching import memory
     from labkit.training.world import World
 
     torch.set_num_threads(os.cpu_count())
@@ -229,7 +219,7 @@ def matmul_share(rows: int, seed: int) -> dict:
         found.append({"batch": batch, "share": share, "with_new_shapes": with_new, "of_steady_rate": steady})
     best, steady = (round(statistics.median(each) / 1e9, 1) for each in zip(*rates, strict=True))
     return {"matmul_share": max(each["share"] for each in found), "format": format_, "gflops": best, "steady_gflops": steady,
-            "by_batch": found, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+            "by_batch": found, "peak_gb": memory.peak_gb()}
 
 
 def flops(learner, places: list[int]) -> float:
@@ -308,8 +298,8 @@ def main() -> None:
 
     models.resolve()
     if chosen.shape:
-        os.environ[BASE] = shaped(Path(tempfile.mkdtemp(prefix="labkit-shape-")))
-        atexit.register(shutil.rmtree, os.environ[BASE], ignore_errors=True)
+        folder = tempfile.TemporaryDirectory(prefix="labkit-shape-")  # removed when this process ends
+        os.environ[BASE] = shaped(Path(folder.name))
     rows, seeds, epochs = (16, 1, 1) if chosen.quick else (chosen.rows, chosen.seeds, EPOCHS)
     wanted = [side for side in chosen.only if side != "share" or (device_name() == "processor" and not chosen.shape)]
     # A processor that does not multiply bfloat16 takes 100 times as long over TRL's default: a smoke run does not wait for that.

@@ -72,11 +72,13 @@ class Encoder:
         self._held_out_store: Kept | None = None
         self._places: dict[int, int] = {}  # where a text stands among those that are kept, by its name
         self.model.train()
+        self.teacher = teacher_heads.load(recipe, base, data.heads, self.tokenizer)
 
     def prepare(self, owner: str, progress: Callable[[int, int], None] | None = None) -> None:
         """Let a teacher see all texts, and run the frozen layers over them, or open what an earlier training of `owner` (the run's key)
         kept; nothing is kept where the lowest layers learn, or where what enters them differs from step to step."""
-        self._taught = teacher_heads.taught(self.recipe, self.base, self.data.heads, self.data.train, self.tokenizer)
+        if self.teacher:
+            self._taught = self.teacher.taught(self.data.train)
         trunk = methods.inner(self.model.trunk)
         self.model.cut = encoder_store.cut_of(self.recipe, trunk) if self.model.packs else 0
         if not self.model.cut:
@@ -170,8 +172,7 @@ class Encoder:
             coded = [(example.tokens, example.segments) for example in part]
             outputs = self.model(self._batch(coded, [rows[place] for place in places], index))
             sums = self.losses.sums(outputs, part)
-            told = sums if not self.recipe.teacher else self.losses.sums(
-                {name: value.detach() for name, value in outputs.items()}, [dataclasses.replace(example, soft=None) for example in part])
+            told = self.losses.sums(outputs, part, taught=False) if self.teacher else sums
             means = {name: value / weights[name] for name, value in sums.items()}
             own_weights = self.losses.weights(part)
             self.losses.combined(means, self.model, {name: own_weights[name] / weights[name] for name in means}).backward()

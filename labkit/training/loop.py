@@ -186,9 +186,7 @@ class Loop:
             self.learner.drop_gradients()
             self.learner.micro_tokens = max(1, min(self.learner.micro_tokens, tokens) // 2)
             torch.set_rng_state(state)
-            process.release_memory()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            memory.make_room()
 
     def _check(self, index: int, rows: list[int], loss: float, norm: float) -> None:
         """Stop with a diagnosis where the loss or its gradient is no number, or the loss runs away. The weights are those before the

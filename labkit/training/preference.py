@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from labkit import files, models, process, runs, scenarios
+from labkit import files, models, runs, scenarios
 from labkit.errors import LabError
 from labkit.models import BaseModel
 from labkit.runs import Run
@@ -32,6 +32,7 @@ from labkit.training.precision import best_precision
 from labkit.training.preference_pairs import Pair, fingerprint, fitting, held_out, pairs_of
 from labkit.training.preference_recipe import PreferenceRecipe
 from labkit.training.preference_rows import OnStep, Rows
+from labkit.training.watching import memory
 
 if TYPE_CHECKING:
     import torch
@@ -170,15 +171,13 @@ class _Training:
             if at_once == 1:
                 raise LabError(f"run {self.run.key}: memory does not suffice for a single pair at step {rows.step + 1}; lower max_tokens "
                                "or layers")
-            fewer = max(each for each in range(1, at_once // 2 + 1) if recipe.batch_size % each == 0)
+            fewer = preference_trl.equal_parts(recipe.batch_size, at_once // 2)
             if self.say:
                 self.say(f"memory does not suffice for {at_once} pairs at once at step {rows.step + 1}; going on with {fewer} at once, and "
                          f"{recipe.batch_size} a step as before")
             at_once = fewer
             rows.restart()
-            process.release_memory()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            memory.make_room()
 
     def _model(self) -> "PreTrainedModel":
         """The base, or the start run's adapter on it, which learns on."""

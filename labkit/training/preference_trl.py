@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit import files, process
+from labkit import files
 from labkit.errors import LabError
 from labkit.training import checkpoint, methods
 from labkit.training.precision import best_precision
@@ -49,12 +49,12 @@ def build(recipe: PreferenceRecipe, model: "PreTrainedModel", tokenizer: "PreTra
     with warnings.catch_warnings():
         # TRL and PEFT use the old name.
         warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
-        arguments = config(**_arguments(recipe, at_once), output_dir=str(folder / "checkpoint"), eval_steps=a_pass, max_steps=steps,
-                           eval_strategy="no" if measured is None else "steps", warmup_steps=round(recipe.warmup * steps))
+        measured_at_once = 1 if measured is None else equal_parts(len(measured) // _rows_a_pair(recipe.method), at_once)
+        arguments = config(**_arguments(recipe, at_once, measured_at_once), output_dir=str(folder / "checkpoint"), eval_steps=a_pass,
+                           eval_strategy="no" if measured is None else "steps", max_steps=steps,
+                           warmup_steps=round(recipe.warmup * steps))
         _ = arguments.device
         arguments._n_gpu = min(1, arguments.n_gpu)  # DPO's and KTO's trainers refuse several, ORPO's would divide each part
-        if measured is not None:
-            arguments.per_device_eval_batch_size = _equal_parts(len(measured), arguments.per_device_eval_batch_size, recipe.method)
         trainer = _kept(kind, recipe.method, rows, folder, key)(
             model=model, args=arguments, train_dataset=learned, eval_dataset=measured, processing_class=tokenizer,
             peft_config=None if hasattr(model, "peft_config") else _lora(model, recipe),
@@ -84,12 +84,15 @@ def run(trainer: "Trainer", done: int, steps: int) -> None:
         trainer.train()
 
 
-def _equal_parts(count: int, most: int, method: str) -> int:
-    """How many of `count` held-out rows go through the model at once, `most` or fewer, so that all parts are equal: TRL's trainers report
-    the mean of their parts' means. KTO's rows are answers, two a pair, and its divergence is taken over those of a part."""
-    each = 2 if method == "kto" else 1
-    pairs = count // each
-    return each * max(part for part in range(1, max(1, min(pairs, most // each)) + 1) if pairs % part == 0)
+def equal_parts(pairs: int, most: int) -> int:
+    """How many of these pairs go through the model at once, `most` or fewer but at least one, so that all parts are equal: the parts of a
+    step count alike, and of what TRL's trainers measure they report the mean of the parts' means."""
+    return max(part for part in range(1, max(1, most) + 1) if pairs % part == 0)
+
+
+def _rows_a_pair(method: str) -> int:
+    """KTO's rows are answers."""
+    return 2 if method == "kto" else 1
 
 
 def _kept(kind: type, method: str, rows: Rows, folder: Path, key: str) -> type:
@@ -120,15 +123,15 @@ def _kept(kind: type, method: str, rows: Rows, folder: Path, key: str) -> type:
                         raise
                 for name in ("_metrics", "_stored_metrics"):  # what the parts before said
                     getattr(self, name, {}).get("eval", {}).clear()
-                at_once = self.args.per_device_eval_batch_size
-                fewer = _equal_parts(len(self.eval_dataset), at_once // 2, method)
-                if fewer >= at_once:
+                each = _rows_a_pair(method)
+                at_once = self.args.per_device_eval_batch_size // each
+                if at_once == 1:
                     self._save_checkpoint(None, None)
                     rows.write_held()
                     raise LabError(f"run {key}: memory does not suffice to measure a single pair after step {self.state.global_step}; "
                                    "lower max_tokens or layers, or leave out none for measuring (held_out = 0)")
-                self.args.per_device_eval_batch_size = fewer
-                process.release_memory()
+                self.args.per_device_eval_batch_size = each * equal_parts(len(self.eval_dataset) // each, at_once // 2)
+                memory.make_room()
 
         def put_back(self):
             return checkpoint.load(folder, learning(self.model), bare(self.optimizer))
@@ -153,14 +156,14 @@ def _kept(kind: type, method: str, rows: Rows, folder: Path, key: str) -> type:
     return Kept
 
 
-def _arguments(recipe: PreferenceRecipe, at_once: int) -> dict[str, Any]:
+def _arguments(recipe: PreferenceRecipe, at_once: int, measured_at_once: int) -> dict[str, Any]:
     """The recipe in the words of TRL's settings."""
     import torch
 
     gpu = torch.cuda.is_available()
-    rows_at_once = at_once * (2 if recipe.method == "kto" else 1)  # KTO counts answers
+    each = _rows_a_pair(recipe.method)
     found = {
-        "per_device_train_batch_size": rows_at_once, "per_device_eval_batch_size": rows_at_once,
+        "per_device_train_batch_size": at_once * each, "per_device_eval_batch_size": measured_at_once * each,
         "gradient_accumulation_steps": recipe.batch_size // at_once, "num_train_epochs": recipe.epochs,
         "learning_rate": recipe.learning_rate, "weight_decay": recipe.weight_decay,
         "max_grad_norm": recipe.clip, "beta": recipe.beta, "dataloader_pin_memory": gpu,

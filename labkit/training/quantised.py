@@ -28,20 +28,24 @@ def decoder(recipe: Recipe, base: BaseModel, dtype: "torch.dtype", device: str) 
 
     if recipe.quantised == "none":
         model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=dtype).to(device)
-        liger.apply(model, device)
-        return model
+    else:
+        model = _in_four_bits(recipe, base, dtype, device)
+    liger.apply(model, device)
+    return model
+
+
+def _in_four_bits(recipe: Recipe, base: BaseModel, dtype: "torch.dtype", device: str) -> "torch.nn.Module":
     if recipe.method not in ABLE:
         raise LabError(f"recipe: method {recipe.method!r} changes the base's weights, which {recipe.quantised} keeps in 4 bits; "
                        f"choose one of {', '.join(ABLE)}")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise LabError(f"recipe: quantised = {recipe.quantised!r} needs bitsandbytes: .venv/bin/pip install bitsandbytes")
-    from transformers import BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=recipe.quantised, bnb_4bit_use_double_quant=True,
                                 bnb_4bit_compute_dtype=dtype)
     model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=dtype, quantization_config=config, device_map={"": device})
     _keep_gradients(model)
-    liger.apply(model, device)
     return model
 
 

@@ -188,9 +188,8 @@ def _attend(module, query, key, value, attention_mask, scaling, dropout=0.0, sli
     import torch
 
     query = query[0] * scaling
-    found = []
+    attend, found = _attend_on_gpu if query.is_cuda else _attend_group, []
     for layout in labkit_layouts:
-        attend = _attend_on_gpu if query.is_cuda else _attend_group
         found += attend(layout, *(part[:, layout.start : layout.end] for part in (query, key[0], value[0])), dropout, sliding_window)
     if filled := query.shape[1] - layout.end:
         found.append(query.new_zeros(filled, query.shape[0] * query.shape[2]))

@@ -36,10 +36,12 @@ class Teacher:
     """See the module's docstring; made by `load`.
 
     Attributes:
+        told: as a manifest names it, see `told`.
         states: of each record the last states that predict its answer's tokens, (answer tokens, hidden); filled by `prepare`.
     """
 
-    def __init__(self, model: "torch.nn.Module", recipe: Recipe) -> None:
+    def __init__(self, model: "torch.nn.Module", recipe: Recipe, told: dict[str, str]) -> None:
+        self.told = told
         self.weight, self.temperature = recipe.teacher_weight, recipe.teacher_temperature
         self._decoder: Any = model.get_decoder()
         self.head = model.get_output_embeddings().requires_grad_(False)
@@ -90,7 +92,7 @@ def load(recipe: Recipe, base: BaseModel, tokenizer, dtype: "torch.dtype", devic
         raise LabError(f"recipe: teacher {recipe.teacher!r} is an encoder's run, which writes nothing; choose a chat run")
     learned = run.learned_folder if run else None
     _check_tokens(recipe.teacher, teacher, base, tokenizer)
-    return Teacher(_model(recipe.teacher, teacher, learned, dtype).to(device).eval(), recipe)
+    return Teacher(_model(recipe.teacher, teacher, learned, dtype).to(device).eval(), recipe, told(recipe.teacher, run, teacher))
 
 
 def losses(teacher: Teacher | None, head: "torch.nn.Module", states: "torch.Tensor", answers: "torch.Tensor", data: Encoded,
@@ -178,9 +180,8 @@ def found(name: str) -> tuple[runs.Run | None, BaseModel]:
     return run, base
 
 
-def told(name: str) -> dict[str, str]:
+def told(name: str, run: runs.Run | None, base: BaseModel) -> dict[str, str]:
     """The teacher as a manifest names it: what it is called, and the sha256 of its weights."""
-    run, base = found(name)
     return {"name": name, "sha256": run.weights_sha256() if run else base.sha256}
 
 

@@ -17,7 +17,6 @@ from labkit.runs import Run
 from labkit.scenarios import Scenario
 from labkit.training import chat_data, checkpoint, manifest, world
 from labkit.training import recipe as recipes
-from labkit.training import teacher as teachers
 from labkit.training.control import Control
 from labkit.training.learner import Learner
 from labkit.training.loop import Loop, OnStep
@@ -87,7 +86,7 @@ def _train(recipe: Recipe, fingerprint: str, make: Callable[[models.BaseModel], 
         torch.manual_seed(recipe.seed)
         learner, described = make(base)
         if recipe.teacher:
-            described = {**described, "teacher": teachers.told(recipe.teacher)}
+            described = {**described, "teacher": learner.teacher.told}
         if say and together.is_first:
             for line in of_data.warnings(learner):
                 say(line)

@@ -83,7 +83,7 @@ def test_a_step_is_the_formula(base, wider, kind):
     examples = [learner._seen(row, 0) for row in rows]
     learner.step(rows, 0, World())
     got = {name: value.grad.clone() for name, value in learner.masters.items() if value.grad is not None}
-    teacher = predictor.load({run.key: run for run in runs.catalogue()}[learner.recipe.teacher])
+    teacher = predictor.load(runs.find(learner.recipe.teacher))
     plain = [learner.data.train[row] for row in rows]
     theirs = [output for example in plain for output in teacher.outputs([example])[head.name]]
     (other,) = teacher.heads
@@ -128,7 +128,7 @@ def test_a_teachers_number_comes_in_the_students_scale():
 
 def test_a_student_comes_nearer_to_its_teacher(base, wider):
     teacher = teacher_of(wider, "classify")
-    run = {run.key: run for run in runs.catalogue()}[teacher]
+    run = runs.find(teacher)
 
     def distance(learner):
         examples = learner.data.train

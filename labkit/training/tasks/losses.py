@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from labkit.errors import LabError
-from labkit.training import methods, teacher_heads
+from labkit.training import methods
 from labkit.training.objectives import Losses, contrastive, cross_entropy, multitask, pairing
 from labkit.training.objectives.caching import cached_gradients
+from labkit.training.objectives.distillation import distillation
 from labkit.training.recipe import Recipe
 from labkit.training.tasks import texts
 from labkit.training.tasks.task import Example, Head, Outputs, Prepared
@@ -66,8 +67,9 @@ class HeadLosses:
                     found[name] = float(len(targets))
         return found
 
-    def sums(self, outputs: "dict[str, torch.Tensor]", examples: Sequence[Example]) -> "dict[str, torch.Tensor]":
-        """Each head's summed loss over the examples of a padded batch, scalars with a graph; heads without a target are left out."""
+    def sums(self, outputs: "dict[str, torch.Tensor]", examples: Sequence[Example], taught: bool = True) -> "dict[str, torch.Tensor]":
+        """Each head's summed loss over the examples of a padded batch, scalars with a graph; heads without a target are left out.
+        `taught`: with what a teacher gives, where the examples have it."""
         found = {}
         for name, head in self.heads.items():
             places = [place for place, example in enumerate(examples) if name in example.targets]
@@ -76,8 +78,8 @@ class HeadLosses:
                 if head.kind == "span":
                     scores = _within(scores, chosen)
                 losses = self._losses(head, scores, chosen)
-                if chosen[0].soft:
-                    losses = teacher_heads.mixed(self.recipe, head, losses, scores, chosen)
+                if taught and chosen[0].soft:
+                    losses = _taught(self.recipe, head, losses, scores, chosen)
                 found[name] = losses.values.sum()
         return found
 
@@ -266,6 +268,36 @@ class HeadLosses:
                 totals[name] += value.item()
         means = [totals[name] / weight for name, weight in weights.items() if weight]
         return sum(means) if means else None
+
+
+def _taught(recipe: Recipe, head: Head, plain: Losses, scores: "torch.Tensor", examples: Sequence[Example]) -> Losses:
+    """A head's losses with a teacher's part in them, see `teacher_heads`.
+
+    Args:
+        plain: the head's own losses.
+        scores: its outputs, (texts, outputs) or (texts, tokens, outputs); what does not count is the lowest number (a span's padding).
+        examples: each with `soft`.
+    """
+    import torch
+
+    theirs = torch.zeros_like(scores, dtype=torch.float32)
+    for own, example in zip(theirs, examples, strict=True):
+        soft = torch.from_numpy(example.soft[head.name]).to(own)
+        own[: len(soft)] = soft  # of a text, or of its tokens
+    temperature = recipe.teacher_temperature
+    if head.kind == "number":
+        drawn = cross_entropy.squared_error(scores[..., 0], theirs[..., 0]).values
+    elif head.kind == "labels":  # there or not: two scores, of which one is 0
+        either = lambda value: torch.stack([torch.zeros_like(value), value], -1)  # noqa: E731
+        drawn = distillation(either(scores), either(theirs), temperature=temperature).values
+    elif head.kind == "span":
+        outside = scores == torch.finfo(torch.float32).min
+        theirs = theirs.masked_fill(outside, torch.finfo(torch.float32).min)
+        drawn = distillation(scores.transpose(1, 2), theirs.transpose(1, 2), temperature=temperature).values
+    else:
+        drawn = distillation(scores, theirs, temperature=temperature).values
+    drawn = drawn.masked_fill(plain.weights == 0, 0.0)
+    return Losses((1 - recipe.teacher_weight) * plain.values + recipe.teacher_weight * drawn, plain.weights)
 
 
 def _within(scores: "torch.Tensor", examples: Sequence[Example]) -> "torch.Tensor":

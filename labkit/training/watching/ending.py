@@ -65,7 +65,7 @@ class Ending:
         self._recent.append(loss)
         ordered = sorted(self._recent)
         median = statistics.median(ordered)
-        if len(ordered) == _FIRST and math.isinf(self._calm):
+        if len(ordered) == _FIRST:
             self._calm, self._calm_top = median, ordered[-1]
         if len(ordered) < _RECENT:
             return False

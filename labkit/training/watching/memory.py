@@ -6,6 +6,8 @@ A GB is 2**30 bytes, as everywhere in the lab.
 import sys
 from pathlib import Path
 
+from labkit import process
+
 _GB = 2**30
 _GROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # a container's, version 2 and 1
 
@@ -48,6 +50,15 @@ def device_gb() -> tuple[float, float, float] | None:
         return None
     total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
     return torch.cuda.memory_reserved() / _GB, torch.cuda.max_memory_reserved() / _GB, total / _GB
+
+
+def make_room() -> None:
+    """Give back what is free, of main memory and of a GPU's, where memory did not suffice."""
+    import torch
+
+    process.release_memory()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: Exception) -> bool:
